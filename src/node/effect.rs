@@ -56,6 +56,23 @@ pub enum Effect {
         /// The new dialect.
         dialect: Dialect,
     },
+    /// Stop (`hold`) or go on decoding what arrives on this socket. Takes effect before the next
+    /// packet: bytes already received stay undecoded meanwhile. That is how the core makes the peer
+    /// wait while it writes something that must be durable first.
+    Hold {
+        /// The socket.
+        socket: SocketId,
+        /// Whether to stop.
+        hold: bool,
+    },
+    /// Report `Input::SendStalled` whenever bytes queued on this socket have not moved for so long
+    /// (D172). Without this effect a socket is not watched.
+    SendTimeout {
+        /// The socket.
+        socket: SocketId,
+        /// How long.
+        timeout: Duration,
+    },
     /// Listen here, until [`Effect::Unlisten`].
     Listen {
         /// The node's own address.

@@ -1,0 +1,368 @@
+//! The transfer log: every request of this node that is not destroyed yet, in order, and the
+//! epochs its writes belong to (datapath.md sections 1 and 4).
+
+use std::collections::VecDeque;
+
+use super::input::RequestId;
+use crate::buffer::Buf;
+use crate::units::{Extent, VolumeId};
+use crate::wire::packet::BlockId;
+
+/// Names a request within the transfer log; grows by one for each, never reused, so that a late
+/// ack can never meet a younger request (I24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ReqKey(pub(super) u64);
+
+impl ReqKey {
+    /// The opaque id the request carries on the wire (W87).
+    pub(super) const fn block_id(self) -> BlockId {
+        BlockId(self.0.to_be_bytes())
+    }
+
+    /// The key an id that came back stands for, if it is one of ours.
+    pub(super) const fn from_block_id(id: BlockId) -> Self {
+        Self(u64::from_be_bytes(id.0))
+    }
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+    Trim,
+    Zeroes { may_trim: bool },
+}
+
+impl Kind {
+    /// Whether it changes the data, so that its fate concerns the bitmap.
+    pub(super) const fn is_write(self) -> bool {
+        !matches!(self, Self::Read)
+    }
+}
+
+/// The copy on the local disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LocalLeg {
+    /// There is none.
+    None,
+    /// Under way.
+    Pending,
+    /// Ended.
+    Done { ok: bool },
+}
+
+/// The copy at the peer (D18, section 4.1 of datapath.md).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NetLeg {
+    /// There is one: the request was sent to the peer.
+    pub(super) used: bool,
+    /// Its answer is needed before the client's.
+    pub(super) pending: bool,
+    /// The peer has it (not necessarily durably, D74).
+    pub(super) ok: bool,
+    /// Nothing more is expected from this connection.
+    pub(super) done: bool,
+    /// The peer marked the range in sync.
+    pub(super) in_sync: bool,
+}
+
+/// A request of this node's clients.
+#[derive(Debug)]
+pub(super) struct Req {
+    /// The front's name for it.
+    pub(super) id: RequestId,
+    pub(super) volume: VolumeId,
+    pub(super) kind: Kind,
+    pub(super) extent: Extent,
+    /// A write's bytes; a read's, once it has them.
+    pub(super) data: Option<Buf>,
+    pub(super) fua: bool,
+    /// The epoch it was admitted in.
+    pub(super) epoch: u32,
+    pub(super) local: LocalLeg,
+    pub(super) net: NetLeg,
+    /// It holds references in the activity log.
+    pub(super) in_al: bool,
+    /// It holds its range in the conflict set.
+    pub(super) in_ranges: bool,
+    /// Its client was answered.
+    pub(super) completed: bool,
+    /// When it was sent to the peer, in nanoseconds of the node's clock; 0 before.
+    pub(super) sent_ns: u64,
+}
+
+impl Req {
+    /// Whether nothing withholds its completion any more (D30), suspension apart.
+    pub(super) const fn legs_ended(&self) -> bool {
+        !matches!(self.local, LocalLeg::Pending) && !self.net.pending
+    }
+
+    /// Whether one of its legs succeeded (D31).
+    pub(super) const fn succeeded(&self) -> bool {
+        matches!(self.local, LocalLeg::Done { ok: true }) || self.net.ok
+    }
+
+    /// Whether both copies are good.
+    pub(super) const fn both_ok(&self) -> bool {
+        matches!(self.local, LocalLeg::Done { ok: true }) && self.net.ok
+    }
+
+    /// Whether it may leave the log (D34): answered, and its epoch acked if it was mirrored.
+    pub(super) const fn destroyable(&self) -> bool {
+        self.completed
+            && !matches!(self.local, LocalLeg::Pending)
+            && (!self.net.used || !self.kind.is_write() || self.net.done)
+    }
+}
+
+/// An epoch whose barrier was sent and not acked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SentEpoch {
+    pub(super) number: u32,
+    /// Writes sent in it.
+    pub(super) writes: u32,
+    /// When its barrier was sent, in nanoseconds of the node's clock.
+    pub(super) sent_ns: u64,
+}
+
+/// All live requests, and the sender's half of the epochs.
+#[derive(Debug, Default)]
+pub(super) struct TransferLog {
+    /// Slot `i` holds the request with key `base + i`.
+    slots: VecDeque<Option<Req>>,
+    base: u64,
+    live: usize,
+    /// The epoch new writes are counted into (D14, D25).
+    current: u32,
+    /// Writes counted into it.
+    current_writes: u32,
+    /// The epoch of the last write sent on this connection, and its count.
+    sending: Option<SentEpoch>,
+    /// Epochs closed by a sent barrier, oldest first.
+    barriers: VecDeque<SentEpoch>,
+}
+
+impl TransferLog {
+    /// Adds a request and counts it into the current epoch (D14).
+    pub(super) fn push(&mut self, mut req: Req) -> ReqKey {
+        req.epoch = self.current;
+        if req.kind.is_write() {
+            self.current_writes += 1;
+        }
+        if self.slots.is_empty() && self.base == 0 {
+            self.base = 1; // Key 0 stands for nothing.
+        }
+        let key = ReqKey(self.base + self.slots.len() as u64);
+        self.slots.push_back(Some(req));
+        self.live += 1;
+        key
+    }
+
+    fn index(&self, key: ReqKey) -> Option<usize> {
+        usize::try_from(key.0.checked_sub(self.base)?).ok()
+    }
+
+    /// The request, while it lives.
+    pub(super) fn get(&self, key: ReqKey) -> Option<&Req> {
+        self.slots.get(self.index(key)?)?.as_ref()
+    }
+
+    /// The request, while it lives.
+    pub(super) fn get_mut(&mut self, key: ReqKey) -> Option<&mut Req> {
+        let index = self.index(key)?;
+        self.slots.get_mut(index)?.as_mut()
+    }
+
+    /// Takes the request out.
+    pub(super) fn remove(&mut self, key: ReqKey) -> Option<Req> {
+        let index = self.index(key)?;
+        let req = self.slots.get_mut(index)?.take();
+        if req.is_some() {
+            self.live -= 1;
+        }
+        while matches!(self.slots.front(), Some(None)) {
+            self.slots.pop_front();
+            self.base += 1;
+        }
+        req
+    }
+
+    /// Number of live requests.
+    pub(super) const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// All live requests, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ReqKey, &Req)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(i, slot)| slot.as_ref().map(|req| (ReqKey(self.base + i as u64), req)))
+    }
+
+    /// Keys of all live requests, oldest first.
+    pub(super) fn keys(&self) -> Vec<ReqKey> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    /// Writes counted into the current epoch.
+    pub(super) const fn current_writes(&self) -> u32 {
+        self.current_writes
+    }
+
+    /// The epoch that new writes are counted into.
+    pub(super) const fn current_epoch(&self) -> u32 {
+        self.current
+    }
+
+    /// Closes the current epoch if it has writes. Returns whether it did (D32, W133).
+    pub(super) const fn close_epoch(&mut self) -> bool {
+        if self.current_writes == 0 {
+            return false;
+        }
+        self.current = self.current.wrapping_add(1);
+        self.current_writes = 0;
+        true
+    }
+
+    /// The barrier to send before anything of epoch `next` (D23), if the epoch sent last differs
+    /// and has writes. After it that epoch waits for its ack.
+    pub(super) fn barrier_before(&mut self, next: u32, now_ns: u64) -> Option<u32> {
+        let sending = self.sending?;
+        if sending.number == next {
+            return None;
+        }
+        self.sending = None;
+        (sending.writes > 0).then(|| {
+            self.barriers.push_back(SentEpoch { sent_ns: now_ns, ..sending });
+            sending.number
+        })
+    }
+
+    /// Counts a write of `epoch` as sent; its barrier, if one was due, has been sent (D23).
+    pub(super) const fn count_sent(&mut self, epoch: u32) {
+        match &mut self.sending {
+            Some(sending) => sending.writes += 1,
+            None => self.sending = Some(SentEpoch { number: epoch, writes: 1, sent_ns: 0 }),
+        }
+    }
+
+    /// Takes a barrier ack: the oldest unacked epoch, if number and count are its own (D75).
+    pub(super) fn acked(&mut self, number: u32, writes: u32) -> Result<u32, String> {
+        let Some(oldest) = self.barriers.front().copied() else {
+            return Err(format!("barrier ack for epoch {number}, but no barrier is outstanding"));
+        };
+        if (oldest.number, oldest.writes) != (number, writes) {
+            return Err(format!(
+                "barrier ack for epoch {number} with {writes} writes, expected epoch {} with {}",
+                oldest.number, oldest.writes
+            ));
+        }
+        self.barriers.pop_front();
+        Ok(oldest.number)
+    }
+
+    /// Keys of the writes of an acked epoch: the oldest mirrored ones up to it.
+    pub(super) fn writes_of(&self, epoch: u32) -> Vec<ReqKey> {
+        self.iter()
+            .take_while(|(_, req)| (epoch.wrapping_sub(req.epoch) as i32) >= 0)
+            .filter(|(_, req)| req.epoch == epoch && req.kind.is_write())
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// Whether every write admitted before now, in closed epochs, is barrier-acked.
+    pub(super) fn barriers_outstanding(&self) -> bool {
+        !self.barriers.is_empty() || self.sending.is_some_and(|sending| sending.writes > 0)
+    }
+
+    /// The epoch a flush has to wait for: the newest with a sent write that is not barrier-acked.
+    pub(super) fn newest_unacked(&self) -> Option<u32> {
+        self.sending
+            .filter(|sending| sending.writes > 0)
+            .or_else(|| self.barriers.back().copied())
+            .map(|epoch| epoch.number)
+    }
+
+    /// The oldest barrier that waits for its ack.
+    pub(super) fn oldest_barrier(&self) -> Option<SentEpoch> {
+        self.barriers.front().copied()
+    }
+
+    /// Number of epochs not acked, the current one included.
+    pub(super) fn epochs_alive(&self) -> usize {
+        self.barriers.len() + 1
+    }
+
+    /// The connection is gone: nothing was sent on the next one yet. Epoch numbers go on (D25).
+    pub(super) fn forget_connection(&mut self) {
+        self.close_epoch();
+        self.sending = None;
+        self.barriers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Sector;
+
+    fn write() -> Req {
+        Req {
+            id: RequestId(1),
+            volume: VolumeId(0),
+            kind: Kind::Write,
+            extent: Extent::new(Sector::new(0), 8).unwrap(),
+            data: None,
+            fua: false,
+            epoch: 0,
+            local: LocalLeg::None,
+            net: NetLeg::default(),
+            in_al: false,
+            in_ranges: false,
+            completed: false,
+            sent_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_barrier_goes_between_epochs_and_never_for_an_empty_one() {
+        let mut log = TransferLog::default();
+        assert!(!log.close_epoch(), "an empty epoch is not closed");
+        log.push(write());
+        log.count_sent(0);
+        log.push(write());
+        log.count_sent(0);
+        assert!(log.close_epoch());
+        assert_eq!(log.barrier_before(log.current_epoch(), 5), Some(0));
+        assert_eq!(log.barrier_before(log.current_epoch(), 5), None);
+        assert_eq!(log.acked(0, 2), Ok(0));
+        assert!(!log.barriers_outstanding());
+    }
+
+    #[test]
+    fn a_barrier_ack_with_a_wrong_count_is_refused() {
+        let mut log = TransferLog::default();
+        log.push(write());
+        log.count_sent(0);
+        log.close_epoch();
+        log.barrier_before(1, 0);
+        assert!(log.acked(0, 2).is_err());
+        assert!(log.acked(1, 1).is_err());
+        assert_eq!(log.acked(0, 1), Ok(0));
+    }
+
+    #[test]
+    fn keys_are_never_reused() {
+        let mut log = TransferLog::default();
+        let first = log.push(write());
+        let second = log.push(write());
+        assert!(log.remove(first).is_some());
+        assert!(log.remove(first).is_none());
+        let third = log.push(write());
+        assert!(third > second);
+        assert!(log.get(second).is_some());
+        assert_eq!(log.len(), 2);
+    }
+}

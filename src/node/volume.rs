@@ -1,0 +1,208 @@
+//! One volume of a resource: its state vector, disk, bitmap, and what is under way on it.
+
+use std::collections::VecDeque;
+
+use super::activity_log::ActivityLog;
+use super::bitmap::Bitmap;
+use super::command::DiskFacts;
+use super::input::{Request, RequestId};
+use super::ranges::Ranges;
+use super::resync::Resync;
+use super::state::{Disk, State};
+use super::status::Counters;
+use super::transfer_log::ReqKey;
+use crate::config::options::DiskOptions;
+use crate::meta::layout::Layout;
+use crate::meta::superblock::Superblock;
+use crate::units::{Sector, VolumeId};
+use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
+
+/// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PeerUuids {
+    pub(super) current: u64,
+    pub(super) bitmap: u64,
+    pub(super) history: [u64; 2],
+    /// Bits set in the peer's bitmap when it sent them.
+    pub(super) bits: u64,
+    /// The flags of S51.
+    pub(super) flags: u64,
+}
+
+/// A request that may not start yet.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) id: RequestId,
+    pub(super) request: Request,
+}
+
+/// The disk of a volume while it is attached.
+pub(super) struct LocalDisk {
+    pub(super) facts: DiskFacts,
+    pub(super) layout: Layout,
+    pub(super) options: DiskOptions,
+    /// The superblock as it shall be; written by `Work::SyncMeta`.
+    pub(super) superblock: Superblock,
+    /// The superblock in memory is newer than the one on disk.
+    pub(super) dirty: bool,
+    /// Out-of-sync bits.
+    pub(super) bitmap: Bitmap,
+    /// The extents that may have writes under way.
+    pub(super) al: ActivityLog,
+    /// An activity-log transaction is being written.
+    pub(super) al_busy: bool,
+    /// Writes were done since the last flush of the data device was issued (T2, T37).
+    pub(super) unflushed: bool,
+    /// A bitmap or superblock write failed, or an I/O error struck: the disk is on its way out.
+    pub(super) failed: bool,
+}
+
+/// One volume.
+pub(super) struct Volume {
+    pub(super) id: VolumeId,
+    pub(super) minor: u32,
+    pub(super) state: State,
+    pub(super) disk: Option<Box<LocalDisk>>,
+    /// End of the replicated device: its size in sectors, 0 before it is known.
+    pub(super) end: Sector,
+    /// Clients that have it open.
+    pub(super) open_count: u32,
+    /// UUID of the data last shown to clients (`ed_uuid` of S1).
+    pub(super) exposed_uuid: u64,
+    pub(super) peer_uuids: Option<PeerUuids>,
+    /// Own out-of-sync bits when the own UUIDs were last sent (`comm_bm_set`).
+    pub(super) bits_sent: u64,
+    /// What the disks will be once the handshake of a late attach is through (`new_state_tmp`).
+    pub(super) negotiated: Option<(Disk, Disk)>,
+    pub(super) marks: Marks,
+    /// New requests wait: a bitmap is about to be sent (T41), or the disk changes.
+    pub(super) gate: u32,
+    /// Requests that wait for admission (D5).
+    pub(super) parked: VecDeque<Parked>,
+    /// Writes that wait for an overlapping range (D11).
+    pub(super) waiting: VecDeque<Parked>,
+    /// Writes that hold their range and wait for the activity log (D8).
+    pub(super) al_waiting: VecDeque<(Parked, u64)>,
+    /// Writes whose extents are in the transaction being written.
+    pub(super) al_commit: Vec<(Parked, u64)>,
+    pub(super) ranges: Ranges,
+    /// Admitted, unfinished requests.
+    pub(super) live: u32,
+    /// Flushes that wait for the disk or a barrier ack.
+    pub(super) flushes: Vec<PendingFlush>,
+    pub(super) resync: Option<Resync>,
+    pub(super) bitmap_in: Option<BitmapReceiver>,
+    pub(super) bitmap_out: Option<BitmapSender>,
+    /// Sequence numbers of W142.
+    pub(super) seq_sent: u32,
+    pub(super) counters: Counters,
+}
+
+/// Volatile marks of S1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// Was Primary when it crashed, not in sync since.
+    pub(super) crashed_primary: bool,
+    /// A new generation is due as soon as I/O goes on.
+    pub(super) new_uuid_due: bool,
+    /// The peer was forced up (S21.11).
+    pub(super) consider_resync: bool,
+    /// This attempt's data loses a split brain.
+    pub(super) discard_my_data: bool,
+    /// Resync the grown area once both disks are there.
+    pub(super) resync_after_negotiation: bool,
+    /// The size was asked to grow.
+    pub(super) resize_pending: bool,
+    /// Wait with the degraded timeout (S86).
+    pub(super) use_degr_wfc: bool,
+    /// Activity-log updates are suspended (D93).
+    pub(super) al_suspended: bool,
+    /// Unmirrored writes are not answered before the new generation is durable (T17).
+    pub(super) hold_unmirrored: bool,
+    /// An I/O error was seen on this disk.
+    pub(super) io_error: bool,
+    /// All bits of this run were clear at some time and the peer answered since (T40).
+    pub(super) target_may_be_done: bool,
+    /// The target of this run said it is done (T39).
+    pub(super) target_said_done: bool,
+    /// P_SYNC_UUID came before this node was ready for it (W199).
+    pub(super) early_sync_uuid: Option<u64>,
+}
+
+/// A flush that is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingFlush {
+    pub(super) id: RequestId,
+    /// The local disk's part: under way, or ended well or badly.
+    pub(super) local: Option<bool>,
+    /// The newest epoch whose barrier ack it waits for (T3).
+    pub(super) epoch: Option<u32>,
+}
+
+impl Volume {
+    /// A new volume: no disk, no connection (S2).
+    pub(super) fn new(id: VolumeId, minor: u32, state: State) -> Self {
+        Self {
+            id,
+            minor,
+            state,
+            disk: None,
+            end: Sector::new(0),
+            open_count: 0,
+            exposed_uuid: 0,
+            peer_uuids: None,
+            bits_sent: 0,
+            negotiated: None,
+            marks: Marks::default(),
+            gate: 0,
+            parked: VecDeque::new(),
+            waiting: VecDeque::new(),
+            al_waiting: VecDeque::new(),
+            al_commit: Vec::new(),
+            ranges: Ranges::default(),
+            live: 0,
+            flushes: Vec::new(),
+            resync: None,
+            bitmap_in: None,
+            bitmap_out: None,
+            seq_sent: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The disk, if its state is Inconsistent or better: data I/O and bitmap work need that.
+    pub(super) fn usable_disk(&mut self) -> Option<&mut LocalDisk> {
+        let usable = self.state.disk >= Disk::Inconsistent;
+        self.disk.as_deref_mut().filter(|_| usable)
+    }
+
+    /// Number of out-of-sync bits; 0 without a disk.
+    pub(super) fn bits_set(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |disk| disk.bitmap.count())
+    }
+
+    /// The next sequence number for a packet to the peer (W142).
+    pub(super) const fn next_seq(&mut self) -> u32 {
+        self.seq_sent = self.seq_sent.wrapping_add(1);
+        self.seq_sent
+    }
+
+    /// Marks the run out of sync, outward (T27). Returns how many bits were new. Without a usable
+    /// disk there is no bitmap, and nothing happens (T33).
+    pub(super) fn set_out_of_sync(&mut self, extent: crate::units::Extent) -> u64 {
+        let (first, last) = extent.touched_bits();
+        self.usable_disk().map_or(0, |disk| disk.bitmap.set(first, last))
+    }
+
+    /// Marks the wholly covered blocks of the run in sync, inward (T27).
+    pub(super) fn set_in_sync(&mut self, extent: crate::units::Extent) -> u64 {
+        let end = self.end;
+        let Some((first, last)) = extent.covered_bits(end) else { return 0 };
+        self.usable_disk().map_or(0, |disk| disk.bitmap.clear(first, last))
+    }
+
+    /// Requests that refer to this key stand for a write that holds its range.
+    pub(super) fn release_range(&mut self, key: ReqKey) {
+        self.ranges.release(super::ranges::Holder::Write(key.0));
+    }
+}
