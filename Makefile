@@ -1,0 +1,60 @@
+# `make help` lists what there is to make.
+
+CARGO ?= cargo
+# cargo-nextest if it is there, else cargo test, which needs nothing more.
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+KERNEL_TESTS := kernel lvm
+
+ifeq ($(NEXTEST),yes)
+run_tests = $(CARGO) nextest run --no-fail-fast $(1)
+else
+run_tests = $(CARGO) test --no-fail-fast $(1)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-unit test-kernel lint fmt doc bench fuzz clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the four programs, optimised, into target/release
+	$(CARGO) build --release --bins
+
+demo: ## Watch two nodes on this machine replicate, fail over and repair themselves
+	$(CARGO) run --quiet --release --example demo
+
+setup: ## Install the Debian packages that the tests need (asks sudo, if not root)
+	@tools/setup.sh
+
+test: setup lint ## Everything: formatting, lints, all tests, documentation
+	$(call run_tests,)
+	$(CARGO) test --doc
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --quiet
+
+test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
+	$(call run_tests,--lib)
+
+test-kernel: setup ## The tests against the in-kernel DRBD and LVM, in User-Mode Linux guests
+	$(call run_tests,$(KERNEL_TESTS:%=--test %))
+
+lint: ## Check formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets --quiet -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+doc: ## Build the API documentation into target/doc
+	$(CARGO) doc --no-deps
+
+bench: ## Run the benchmarks
+	$(CARGO) bench
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,174 @@
+//! A machine with the in-kernel DRBD 8.4: Debian's User-Mode Linux kernel, run as an ordinary process.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::lab::{Lab, host_sh};
+
+const INIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-init");
+const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-agent");
+/// What the agent prints once it listens.
+const READY: &str = "guest-agent: ready";
+const AGENT_PORT: u16 = 7001;
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a command in a guest may take, seconds.
+const COMMAND_LIMIT_S: u64 = 60;
+
+/// A running guest. Its root is the host's, read-only; a drop is a power failure.
+pub struct Guest {
+    name: String,
+    tap: String,
+    process: Child,
+    console: PathBuf,
+    agent: RefCell<BufReader<TcpStream>>,
+}
+
+/// What a command in a guest, or a program on the host, left.
+pub struct Answer {
+    /// The exit status.
+    pub status: i32,
+    pub out: Vec<u8>,
+    pub err: Vec<u8>,
+}
+
+impl Answer {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+
+    /// Both outputs, for messages.
+    pub fn all(&self) -> String {
+        format!("exit {}: {}{}", self.status, self.text(), String::from_utf8_lossy(&self.err))
+    }
+
+    /// Standard output; anything but exit status 0 fails the test.
+    pub fn success(self, what: &str) -> String {
+        assert!(self.status == 0, "{what}: {}", self.all());
+        self.text()
+    }
+}
+
+impl Guest {
+    /// Boots guest `name` as 10.77.0.`number`. `disks` become /dev/ubda, /dev/ubdb …; `modules` are loaded besides
+    /// DRBD's, named by their path in the kernel's module tree, without `.ko`.
+    pub fn boot(lab: &Lab, name: &str, number: u8, disks: &[&Path], modules: &[&str]) -> Self {
+        let tap = format!("tap{number}");
+        let address = format!("10.77.0.{number}");
+        host_sh(&format!(
+            "ip tuntap add dev {tap} mode tap; ip link set {tap} master br0; ip link set {tap} up"
+        ));
+        let mut command = Command::new("linux.uml");
+        command
+            .args(["mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "printk.time=1"])
+            // gro=1: the driver drops merged frames otherwise, and the link crawls.
+            .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1"))
+            .args(["con=null", "con0=null,fd:1"])
+            .args([format!("init={INIT}"), format!("LAB_AGENT={AGENT}"), format!("LAB_NODE={name}")])
+            .args([format!("LAB_IP={address}"), format!("LAB_MODULES={}", modules.join(","))])
+            .args(disks.iter().enumerate().map(|(n, disk)| format!("ubd{n}s={}", disk.display())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut process = command.spawn().unwrap();
+        let console = lab.file(&format!("{name}.console.log"));
+        let ready = follow(process.stdout.take().unwrap(), &console);
+        if ready.recv_timeout(BOOT_LIMIT).is_err() {
+            stop(&mut process);
+            panic!("guest {name} did not boot");
+        }
+        let agent = TcpStream::connect((address.as_str(), AGENT_PORT)).unwrap();
+        agent.set_read_timeout(Some(Duration::from_secs(COMMAND_LIMIT_S + 10))).unwrap();
+        let agent = RefCell::new(BufReader::new(agent));
+        Self { name: name.into(), tap, process, console, agent }
+    }
+
+    /// The host name in the guest, as in the `on NAME` sections.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs shell text in the guest.
+    pub fn run(&self, script: &str) -> Answer {
+        self.run_with(script, &[])
+    }
+
+    /// Runs shell text in the guest with `input` as its standard input.
+    pub fn run_with(&self, script: &str, input: &[u8]) -> Answer {
+        let mut agent = self.agent.borrow_mut();
+        let header = format!("{COMMAND_LIMIT_S} {} {}\n", script.len(), input.len());
+        let request = [header.as_bytes(), script.as_bytes(), input].concat();
+        agent.get_mut().write_all(&request).unwrap();
+        let mut header = String::new();
+        let got = agent.read_line(&mut header);
+        assert!(matches!(got, Ok(1..)), "{}: no answer to: {script} ({got:?})", self.name);
+        let numbers: Vec<i64> = header.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        let &[status, out, err] = numbers.as_slice() else { panic!("{}: answered {header:?}", self.name) };
+        let mut take = |bytes: i64| {
+            let mut text = vec![0; usize::try_from(bytes).unwrap()];
+            agent.read_exact(&mut text).unwrap();
+            text
+        };
+        Answer { status: i32::try_from(status).unwrap(), out: take(out), err: take(err) }
+    }
+
+    /// Runs shell text in the guest; what it printed. Its failure fails the test.
+    pub fn sh(&self, script: &str) -> String {
+        self.run(script).success(&format!("{}: {script}", self.name))
+    }
+
+    /// Writes a file in the guest.
+    pub fn write_file(&self, path: &str, text: &str) {
+        self.run_with(&format!("cat > {path}"), text.as_bytes()).success(path);
+    }
+
+    /// What the guest's kernel has logged so far.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap()).into_owned()
+    }
+
+    /// Ends the guest at once; what its kernel had not written is lost.
+    pub fn power_fail(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        stop(&mut self.process);
+        let _ = Command::new("ip").args(["link", "delete", &self.tap]).status();
+    }
+}
+
+fn stop(process: &mut Child) {
+    if let Some(group) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL); // a guest is several processes
+    }
+    let _ = process.wait();
+}
+
+/// Copies the console to a file; the receiver hears when the agent listens, and hangs up when the guest ends.
+fn follow(console: impl Read + Send + 'static, path: &Path) -> mpsc::Receiver<()> {
+    let (tell, ready) = mpsc::channel();
+    let mut log = File::options().create(true).append(true).open(path).unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n') {
+            let Ok(line) = line else { return };
+            let _ = log.write_all(&[&line, b"\n".as_slice()].concat());
+            if String::from_utf8_lossy(&line).trim_end() == READY {
+                let _ = tell.send(());
+            }
+        }
+    });
+    ready
+}
