@@ -73,6 +73,7 @@ impl Guest {
             // gro=1: the driver drops merged frames otherwise, and the link crawls.
             .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1"))
             .args(["con=null", "con0=null,fd:1"])
+            .arg(format!("uml_dir={}", lab.socket_dir("uml").display()))
             .args([format!("init={INIT}"), format!("LAB_AGENT={AGENT}"), format!("LAB_NODE={name}")])
             .args([format!("LAB_IP={address}"), format!("LAB_MODULES={}", modules.join(","))])
             .args(disks.iter().enumerate().map(|(n, disk)| format!("ubd{n}s={}", disk.display())))
