@@ -1,1 +1,22 @@
-//! Placeholder: the module's owner replaces this file.
+//! The peer's protocol, DRBD 8.4 versions 86 to 101: bytes to packets and back. Pure, no I/O.
+//!
+//! - [`header`]: the three header formats and the command numbers
+//! - [`packet`]: one [`Packet`] variant for every command, with typed content
+//! - [`codec`]: [`encode`] and the incremental [`decode`]; every length is checked before use
+//! - [`error`]: what can be wrong with received bytes, and what to do about it
+//!
+//! Block data is never part of a [`Packet`]: it follows the packet in the stream, and the caller
+//! moves it straight between the socket and an aligned buffer.
+
+pub mod codec;
+mod emit;
+pub mod error;
+pub mod header;
+pub mod packet;
+mod parse;
+mod raw;
+
+pub use codec::{Decoded, Dialect, decode, encode};
+pub use error::{Phase, Reaction, WireError};
+pub use header::{Command, Socket};
+pub use packet::{BlockAck, BlockId, BlockRange, BlockRequest, DpFlags, Packet, StateWord};
