@@ -1,0 +1,32 @@
+//! What each fuzz target does with its bytes, as plain functions.
+//!
+//! `fuzz_targets/*.rs` run them under libFuzzer (nightly); `tests/fuzz_smoke.rs` runs the same
+//! functions on stable, on seeds and their mutations. A body panics when a parser breaks its
+//! promise; that a parser itself must not panic goes without saying.
+#![allow(dead_code)] // each fuzz target uses one of them
+#![allow(clippy::unwrap_used)]
+
+pub(crate) mod nbd;
+
+/// One fuzz target: its name (as in `fuzz_targets/`), its body, and valid inputs to start from.
+pub(crate) struct Body {
+    /// Name of the target.
+    pub(crate) name: &'static str,
+    /// What it does with its bytes.
+    pub(crate) run: fn(&[u8]),
+    /// Valid inputs: mutated by the smoke test, the first corpus of the fuzzer.
+    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub(crate) const BODIES: &[Body] = &[
+    Body { name: "nbd_negotiation", run: nbd::negotiation, seeds: nbd::negotiation_seeds },
+    Body { name: "nbd_transmission", run: nbd::transmission, seeds: nbd::transmission_seeds },
+];
+
+/// Takes a byte off the front: how a body draws its parameters from the input.
+fn take_byte(data: &mut &[u8]) -> u8 {
+    let Some((&first, rest)) = data.split_first() else { return 0 };
+    *data = rest;
+    first
+}
