@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod nbd;
+pub(crate) mod wire;
 
 /// One fuzz target: its name (as in `fuzz_targets/`), its body, and valid inputs to start from.
 pub(crate) struct Body {
@@ -22,6 +23,7 @@ pub(crate) struct Body {
 pub(crate) const BODIES: &[Body] = &[
     Body { name: "nbd_negotiation", run: nbd::negotiation, seeds: nbd::negotiation_seeds },
     Body { name: "nbd_transmission", run: nbd::transmission, seeds: nbd::transmission_seeds },
+    Body { name: "wire_decoding", run: wire::decoding, seeds: wire::decoding_seeds },
 ];
 
 /// Takes a byte off the front: how a body draws its parameters from the input.
