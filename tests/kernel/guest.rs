@@ -64,14 +64,20 @@ impl Guest {
     pub fn boot(lab: &Lab, name: &str, number: u8, disks: &[&Path], modules: &[&str]) -> Self {
         let tap = format!("tap{number}");
         let address = format!("10.77.0.{number}");
+        // The same hardware address at each boot, known from the start: a guest that comes back is not looked for
+        // where it was, and what its neighbours gave up asking for while it was away does not matter.
+        let mac = format!("02:00:00:00:00:{number:02x}");
         host_sh(&format!(
-            "ip tuntap add dev {tap} mode tap; ip link set {tap} master br0; ip link set {tap} up"
+            "ip tuntap add dev {tap} mode tap
+             ip link set {tap} master br0
+             ip link set {tap} up
+             ip neighbour replace {address} lladdr {mac} dev br0 nud permanent"
         ));
         let mut command = Command::new("linux.uml");
         command
             .args(["mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "printk.time=1"])
             // gro=1: the driver drops merged frames otherwise, and the link crawls.
-            .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1"))
+            .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1,mac={mac}"))
             .args(["con=null", "con0=null,fd:1"])
             .arg(format!("uml_dir={}", lab.socket_dir("uml").display()))
             .args([format!("init={INIT}"), format!("LAB_AGENT={AGENT}"), format!("LAB_NODE={name}")])
