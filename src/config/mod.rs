@@ -1,1 +1,5 @@
-//! Placeholder: the module's owner replaces this file.
+//! The configuration language of DRBD 8.4 (`drbd.conf`, `global_common.conf`, `*.res`), pure: text in,
+//! checked values or all errors out.
+
+pub mod options;
+pub mod values;
