@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(packets(&all_set, 101, true), [Packet::CompressedBitmap(vec![0xb2, 0x3f, 0xc5, 0x06])]);
         let few_set = Bits::of_runs(&[(false, 10), (true, 20), (false, 2008)]);
         let expected = Packet::CompressedBitmap(vec![0x22, 0x97, 0x37, 0x7e, 0x4e, 0x0d]);
-        assert_eq!(packets(&few_set, 101, true), [expected.clone()]);
+        assert_eq!(packets(&few_set, 101, true), std::slice::from_ref(&expected));
         assert_eq!(received(&[expected], 2038, 101), few_set);
     }
 
