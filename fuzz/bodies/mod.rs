@@ -6,6 +6,8 @@
 #![allow(dead_code)] // each fuzz target uses one of them
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod bitmap;
+pub(crate) mod meta;
 pub(crate) mod nbd;
 pub(crate) mod wire;
 
@@ -21,6 +23,9 @@ pub(crate) struct Body {
 
 /// All of them.
 pub(crate) const BODIES: &[Body] = &[
+    Body { name: "bitmap_receiving", run: bitmap::receiving, seeds: bitmap::receiving_seeds },
+    Body { name: "bitmap_round_trip", run: bitmap::round_trip, seeds: bitmap::round_trip_seeds },
+    Body { name: "meta_superblock", run: meta::superblock, seeds: meta::superblock_seeds },
     Body { name: "nbd_negotiation", run: nbd::negotiation, seeds: nbd::negotiation_seeds },
     Body { name: "nbd_transmission", run: nbd::transmission, seeds: nbd::transmission_seeds },
     Body { name: "wire_decoding", run: wire::decoding, seeds: wire::decoding_seeds },
@@ -31,4 +36,9 @@ fn take_byte(data: &mut &[u8]) -> u8 {
     let Some((&first, rest)) = data.split_first() else { return 0 };
     *data = rest;
     first
+}
+
+/// Takes a big-endian number off the front; what is missing counts as zero.
+fn take_number(data: &mut &[u8]) -> u64 {
+    (0..8).fold(0, |sum, _| sum << 8 | u64::from(take_byte(data)))
 }
