@@ -155,10 +155,5 @@ pub enum SocketEnd {
     /// The operating system reported an error (its number).
     Error(i32),
     /// What arrived is no packet; the text says what was wrong.
-    Malformed {
-        /// The reaction the protocol asks for.
-        reaction: crate::wire::Reaction,
-        /// What was wrong, for the log.
-        text: String,
-    },
+    Malformed(crate::wire::WireError),
 }

@@ -1,1 +1,13 @@
-//! Placeholder: the module's owner replaces this file.
+//! The core: every decision one node takes about a resource. No I/O, no clock, no randomness of its
+//! own.
+
+pub mod command;
+pub mod effect;
+pub mod input;
+pub mod rules;
+pub mod state;
+pub mod status;
+
+pub use command::{Command, CommandId, Outcome};
+pub use effect::{Device, DiskOp, Effect, LogLevel, ReplyError};
+pub use input::{DiskFault, Input, Request, RequestId, SocketEnd, SocketId, Ticket};

@@ -84,8 +84,8 @@ pub(super) struct Req {
     pub(super) net: NetLeg,
     /// It holds references in the activity log.
     pub(super) in_al: bool,
-    /// It holds its range in the conflict set.
-    pub(super) in_ranges: bool,
+    /// The number under which it holds its range in the conflict set; 0 if it does not.
+    pub(super) hold: u64,
     /// Its client was answered.
     pub(super) completed: bool,
     /// When it was sent to the peer, in nanoseconds of the node's clock; 0 before.
@@ -277,12 +277,15 @@ impl TransferLog {
         !self.barriers.is_empty() || self.sending.is_some_and(|sending| sending.writes > 0)
     }
 
-    /// The epoch a flush has to wait for: the newest with a sent write that is not barrier-acked.
-    pub(super) fn newest_unacked(&self) -> Option<u32> {
-        self.sending
-            .filter(|sending| sending.writes > 0)
-            .or_else(|| self.barriers.back().copied())
-            .map(|epoch| epoch.number)
+    /// The newest epoch that was closed by a barrier and is not acked: a flush waits for it. Every
+    /// write answered so far is in an epoch up to it (D32).
+    pub(super) fn newest_barrier(&self) -> Option<u32> {
+        self.barriers.back().map(|epoch| epoch.number)
+    }
+
+    /// The oldest epoch whose barrier ack is missing.
+    pub(super) fn oldest_unacked(&self) -> Option<u32> {
+        self.barriers.front().map(|epoch| epoch.number)
     }
 
     /// The oldest barrier that waits for its ack.
@@ -320,7 +323,7 @@ mod tests {
             local: LocalLeg::None,
             net: NetLeg::default(),
             in_al: false,
-            in_ranges: false,
+            hold: 0,
             completed: false,
             sent_ns: 0,
         }

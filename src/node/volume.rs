@@ -10,7 +10,6 @@ use super::ranges::Ranges;
 use super::resync::Resync;
 use super::state::{Disk, State};
 use super::status::Counters;
-use super::transfer_log::ReqKey;
 use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
@@ -36,10 +35,20 @@ pub(super) struct Parked {
     pub(super) request: Request,
 }
 
+/// A write that holds its range.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) parked: Parked,
+    /// The number under which it holds its range.
+    pub(super) hold: u64,
+}
+
 /// The disk of a volume while it is attached.
 pub(super) struct LocalDisk {
     pub(super) facts: DiskFacts,
     pub(super) layout: Layout,
+    /// Sectors this disk can offer to the replicated device.
+    pub(super) offered: Sector,
     pub(super) options: DiskOptions,
     /// The superblock as it shall be; written by `Work::SyncMeta`.
     pub(super) superblock: Superblock,
@@ -49,8 +58,8 @@ pub(super) struct LocalDisk {
     pub(super) bitmap: Bitmap,
     /// The extents that may have writes under way.
     pub(super) al: ActivityLog,
-    /// An activity-log transaction is being written.
-    pub(super) al_busy: bool,
+    /// The activity-log transaction being written.
+    pub(super) transaction: Option<super::activity::Transaction>,
     /// Writes were done since the last flush of the data device was issued (T2, T37).
     pub(super) unflushed: bool,
     /// A bitmap or superblock write failed, or an I/O error struck: the disk is on its way out.
@@ -82,10 +91,12 @@ pub(super) struct Volume {
     /// Writes that wait for an overlapping range (D11).
     pub(super) waiting: VecDeque<Parked>,
     /// Writes that hold their range and wait for the activity log (D8).
-    pub(super) al_waiting: VecDeque<(Parked, u64)>,
+    pub(super) al_waiting: VecDeque<Admitted>,
     /// Writes whose extents are in the transaction being written.
-    pub(super) al_commit: Vec<(Parked, u64)>,
+    pub(super) al_commit: Vec<Admitted>,
     pub(super) ranges: Ranges,
+    /// Number of the last range held.
+    pub(super) last_hold: u64,
     /// Admitted, unfinished requests.
     pub(super) live: u32,
     /// Flushes that wait for the disk or a barrier ack.
@@ -160,6 +171,7 @@ impl Volume {
             al_waiting: VecDeque::new(),
             al_commit: Vec::new(),
             ranges: Ranges::default(),
+            last_hold: 0,
             live: 0,
             flushes: Vec::new(),
             resync: None,
@@ -173,6 +185,12 @@ impl Volume {
     /// The disk, if its state is Inconsistent or better: data I/O and bitmap work need that.
     pub(super) fn usable_disk(&mut self) -> Option<&mut LocalDisk> {
         let usable = self.state.disk >= Disk::Inconsistent;
+        self.disk.as_deref_mut().filter(|_| usable)
+    }
+
+    /// The disk, if its bitmap is in use: also while the handshake of a late attach decides.
+    pub(super) fn usable_or_negotiating(&mut self) -> Option<&mut LocalDisk> {
+        let usable = self.state.disk >= Disk::Negotiating;
         self.disk.as_deref_mut().filter(|_| usable)
     }
 
@@ -199,10 +217,5 @@ impl Volume {
         let end = self.end;
         let Some((first, last)) = extent.covered_bits(end) else { return 0 };
         self.usable_disk().map_or(0, |disk| disk.bitmap.clear(first, last))
-    }
-
-    /// Requests that refer to this key stand for a write that holds its range.
-    pub(super) fn release_range(&mut self, key: ReqKey) {
-        self.ranges.release(super::ranges::Holder::Write(key.0));
     }
 }

@@ -1,0 +1,166 @@
+//! What a state change sets off, in the order of S24.
+
+use super::Node;
+use super::effect::LogLevel;
+use super::state::{Conn, Disk, Role, State, StateChange};
+use super::worker::Work;
+use crate::units::VolumeId;
+
+impl Node {
+    /// Work: the after-actions of a volume's change, from the snapshot of that change.
+    pub(super) fn after_state(&mut self, volume: VolumeId, old: State, new: State) {
+        let mut steps = Vec::new();
+        self.after_both_up_to_date(volume, old, new); // A2
+        if entered(old, new, |s| s.role == Role::Primary && s.disk < Disk::UpToDate && s.pdsk < Disk::UpToDate) {
+            self.call_handler("pri-on-incon-degr", Some(volume)); // A3
+        }
+        self.thaw(new); // A4, A5
+        if entered(old, new, |s| s.conn.is_sync_source()) && new.disk >= Disk::Inconsistent {
+            steps.push(Work::SyncUuid { volume }); // A6
+        }
+        if old.pdsk == Disk::Diskless && new.pdsk > Disk::Diskless && new.pdsk != Disk::DUnknown {
+            steps.extend([Work::SendUuids { volume, flags: 0 }, Work::SendState { volume }]); // A7
+        }
+        if entered(old, new, |s| s.conn == Conn::WFBitMapS) {
+            steps.push(Work::SendBitmap { volume, gate_closed: false }); // A8
+        }
+        self.after_losing_peer_data(volume, old, new, &mut steps); // A9, A10
+        self.after_demotion(volume, old, new, &mut steps); // A11, A12
+        self.tell_the_peer(volume, old, new, &mut steps);
+        self.after_disk_change(volume, old, new, &mut steps); // A18 to A20
+        if Conn::Connected < old.conn && old.conn < Conn::Ahead && new.conn == Conn::Connected {
+            steps.push(Work::WriteBitmap { volume, all: false }); // A26
+        }
+        steps.push(Work::SyncMeta { volume }); // A28
+        self.worker.push_front(steps);
+    }
+
+    /// Both disks are UpToDate: a crash as Primary is history (A2).
+    fn after_both_up_to_date(&mut self, volume: VolumeId, old: State, new: State) {
+        if entered(old, new, |s| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate)
+            && let Some(v) = self.volumes.get_mut(&volume)
+        {
+            v.marks.crashed_primary = false;
+            if let Some(peer) = &mut v.peer_uuids {
+                peer.flags &= !2;
+            }
+        }
+    }
+
+    /// I/O that was frozen goes on once all volumes are connected again (A4, A5).
+    fn thaw(&mut self, new: State) {
+        let connected = self.volumes.values().all(|v| v.state.conn >= Conn::Connected);
+        if !connected {
+            return;
+        }
+        let mut change = StateChange::NOTHING;
+        if new.susp_nod {
+            change.susp_nod = Some(false);
+        }
+        if new.susp_fen {
+            change.susp_fen = Some(false);
+            for v in self.volumes.values_mut() {
+                v.marks.new_uuid_due = false;
+                v.marks.hold_unmirrored = false;
+            }
+        }
+        if change != StateChange::NOTHING {
+            if let Some(volume) = self.volume_ids().first().copied() {
+                self.force(volume, change);
+            }
+            self.resend_requests();
+        }
+    }
+
+    /// The peer lost its copy, or a diskless peer became Primary: a new generation (A9, A10).
+    fn after_losing_peer_data(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
+        let diskless_primary = new.pdsk < Disk::Inconsistent
+            && old.peer != Role::Primary
+            && new.peer == Role::Primary
+            && new.disk >= Disk::UpToDate
+            && self.volumes.get(&volume).is_some_and(|v| v.uuids()[1] == 0);
+        if self.loses_peer_data(volume, old, new) {
+            let suspended = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
+            if suspended {
+                if let Some(v) = self.volumes.get_mut(&volume) {
+                    v.marks.new_uuid_due = true;
+                }
+            } else {
+                steps.push(Work::NewGeneration { volume });
+            }
+        } else if diskless_primary {
+            steps.push(Work::NewGeneration { volume });
+        } else if self.volumes.get(&volume).is_some_and(|v| v.marks.hold_unmirrored && !v.marks.new_uuid_due)
+            && !self.generation_queued(volume)
+        {
+            steps.push(Work::GenerationDurable { volume });
+        }
+    }
+
+    fn generation_queued(&self, volume: VolumeId) -> bool {
+        self.worker.iter().any(|work| match work {
+            Work::NewGeneration { volume: v } | Work::GenerationDurable { volume: v } => *v == volume,
+            Work::AfterState { volume: v, old, new } => *v == volume && self.loses_peer_data(volume, *old, *new),
+            _ => false,
+        })
+    }
+
+    /// A demotion writes the changed bitmap pages, and the data before the superblock takes the
+    /// Primary mark back (A11, A12, M87, T38).
+    fn after_demotion(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
+        let own = old.role == Role::Primary && new.role == Role::Secondary;
+        let diskless_peer =
+            new.pdsk < Disk::Inconsistent && old.peer == Role::Primary && new.peer == Role::Secondary;
+        if own || diskless_peer {
+            steps.extend([Work::WriteBitmap { volume, all: false }, Work::FlushData { volume }]);
+        }
+    }
+
+    /// Packets that announce a change to the peer (W100).
+    fn tell_the_peer(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
+        if new.conn < Conn::Connected {
+            return;
+        }
+        if old.disk == Disk::Attaching && new.disk == Disk::Negotiating {
+            steps.extend([
+                Work::SendSizes { volume, flags: 0 },
+                Work::SendUuids { volume, flags: 0 },
+            ]); // A13
+        }
+        let send_state = (old.disk == Disk::Attaching && new.disk == Disk::Negotiating)
+            || (old.aftr_isp, old.user_isp) != (new.aftr_isp, new.user_isp) // A14
+            || old.conn == Conn::WFReportParams // A16
+            || entered(old, new, |s| s.conn == Conn::Ahead) // A17
+            || entered(old, new, |s| s.disk == Disk::Failed) // A19
+            || entered(old, new, |s| s.disk == Disk::Diskless) // A20
+            || (old.disk == Disk::UpToDate && new.disk == Disk::Inconsistent && !new.conn.is_sync_target()) // A21
+            || (old.disk < Disk::UpToDate && old.conn >= Conn::SyncSource && new.conn == Conn::Connected) // A24
+            || (old.conn == Conn::VerifyS && new.conn == Conn::Connected); // A25
+        if send_state {
+            steps.push(Work::SendStateOf { volume, state: new });
+        }
+    }
+
+    /// Full syncs by command, and disks that fail (A18 to A20).
+    fn after_disk_change(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
+        if entered(old, new, |s| matches!(s.conn, Conn::StartingSyncS | Conn::StartingSyncT)) {
+            steps.extend([Work::SetAllBits { volume }, Work::FullSyncReady { volume }]);
+        }
+        if entered(old, new, |s| s.disk == Disk::Failed) {
+            steps.push(Work::DropDisk { volume });
+        }
+        if entered(old, new, |s| s.disk == Disk::Diskless) && old.disk != Disk::Diskless {
+            self.say(LogLevel::Info, Some(volume), "the disk is detached");
+        }
+    }
+
+    /// Work: fencing succeeded, or a disconnect ended; dirty superblocks are written (S26).
+    pub(super) fn after_connection(&mut self) {
+        self.sync_all_meta();
+    }
+}
+
+/// Whether the change made `condition` true.
+fn entered(old: State, new: State, condition: impl Fn(State) -> bool) -> bool {
+    !condition(old) && condition(new)
+}

@@ -1,0 +1,116 @@
+//! The exchange of bitmaps before a resync (S67, wire.md section 5): the source sends first, the
+//! target merges and sends the result back.
+
+use super::Node;
+use super::state::{Conn, StateChange};
+use super::rules::Manner;
+use super::worker::Work;
+use crate::units::{BitIndex, VolumeId, bits_of};
+use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
+use crate::wire::packet::Packet;
+
+impl Node {
+    /// A volume entered the exchange: ready to receive.
+    pub(super) fn prepare_bitmap_exchange(&mut self, volume: VolumeId, conn: Conn) {
+        let apv = self.link().apv;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if matches!(conn, Conn::WFBitMapS | Conn::WFBitMapT) && v.bitmap_in.is_none() {
+            v.bitmap_in = Some(BitmapReceiver::new(bits_of(v.end), apv));
+        }
+    }
+
+    /// P_BITMAP or P_COMPRESSED_BITMAP: bits are or-ed in (W104).
+    pub(super) fn on_bitmap(&mut self, volume: VolumeId, packet: &Packet) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a bitmap", volume) };
+        let conn = v.state.conn;
+        let (Some(receiver), Some(disk)) = (v.bitmap_in.as_mut(), v.disk.as_deref_mut()) else {
+            return self.protocol_error(&format!("unexpected cstate ({conn}) in receive_bitmap"));
+        };
+        let bitmap = &mut disk.bitmap;
+        let result = receiver.receive(packet, |bits| match bits {
+            SetBits::Run { first, count } => {
+                bitmap.set(BitIndex::new(first), BitIndex::new(first + count - 1));
+            }
+            SetBits::Word { index, word } => bitmap.or_word(index, word),
+        });
+        match result {
+            Ok(true) => {
+                v.bitmap_in = None;
+                self.bitmap_received(volume, conn);
+            }
+            Ok(false) => {}
+            Err(error) => self.protocol_error(&error.to_string()),
+        }
+    }
+
+    fn bitmap_received(&mut self, volume: VolumeId, conn: Conn) {
+        match conn {
+            Conn::WFBitMapT => {
+                self.worker.push(Work::SendBitmap { volume, gate_closed: false });
+                self.worker.push(Work::WaitSyncUuid { volume });
+            }
+            Conn::WFBitMapS => {
+                // Behind the sending of our own, which may still wait for requests under way.
+                self.worker.push(Work::StartResync { volume, side: Conn::SyncSource });
+            }
+            other => self.protocol_error(&format!("unexpected cstate ({other}) in receive_bitmap")),
+        }
+    }
+
+    /// Work: sends the whole bitmap. No request is admitted while it is read, and none is under
+    /// way: every later write is in it, or announced after it (T41, D154). Returns the piece again
+    /// while requests are unfinished.
+    pub(super) fn send_bitmap(&mut self, volume: VolumeId, gate_closed: bool) -> Option<Work> {
+        let (apv, use_rle) = (self.link().apv, self.link().config.as_ref().is_some_and(|c| c.options.use_rle));
+        let v = self.volumes.get_mut(&volume)?;
+        if !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
+            if gate_closed {
+                v.gate -= 1;
+                self.retry_parked = true;
+            }
+            return None;
+        }
+        if !gate_closed {
+            v.gate += 1;
+        }
+        if v.live > 0 {
+            return Some(Work::SendBitmap { volume, gate_closed: true });
+        }
+        let mut sender = BitmapSender::new(bits_of(v.end), apv, use_rle);
+        let mut packets = Vec::new();
+        if let Some(disk) = &v.disk {
+            let bitmap = &disk.bitmap;
+            while let Some(packet) = sender.next_packet(|index, words: &mut [u64]| bitmap.words(index, words)) {
+                packets.push(packet);
+            }
+        }
+        v.gate -= 1;
+        for packet in packets {
+            self.send_now(volume, packet);
+        }
+        self.retry_parked = true;
+        None
+    }
+
+    /// Work: the merged bitmap is sent: wait for the sync UUID (S67).
+    pub(super) fn wait_sync_uuid(&mut self, volume: VolumeId) {
+        if self.volumes.get(&volume).is_some_and(|v| v.state.conn == Conn::WFBitMapT) {
+            self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
+            self.try_sync_uuid(volume);
+        }
+    }
+
+    /// The network took all that was queued: protocol A writes among it are sent (D30).
+    pub(super) fn on_send_queue_empty(&mut self, socket: super::SocketId) {
+        if self.link().data != Some(socket) {
+            return;
+        }
+        for key in std::mem::take(&mut self.link_mut().unsent) {
+            if let Some(req) = self.log.get_mut(key) {
+                req.net.pending = false;
+                req.net.ok = true;
+            }
+            self.check_request(key);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Options changed at run time (S40).
+
+use super::super::Node;
+use super::super::command::{Command, Outcome};
+use super::super::state::Conn;
+use super::{code, unknown_minor};
+
+impl Node {
+    /// `disk-options`, `net-options` and `resource-options`.
+    pub(super) fn change_options(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::ChangeDiskOptions { volume, options } => {
+                let Some(v) = self.volumes.get_mut(volume) else { return unknown_minor() };
+                let connected = v.state.conn >= Conn::Connected;
+                let Some(disk) = v.disk.as_deref_mut() else { return Outcome::of(code::NO_DISK) };
+                disk.options = (**options).clone();
+                if connected {
+                    self.send_sync_param(*volume);
+                }
+            }
+            Command::ChangeNetOptions { options } => {
+                if self.link().config.is_none() {
+                    return Outcome::with(code::UNKNOWN_CONNECTION, "net conf missing, try connect");
+                }
+                if let Err(refused) = self.check_net_options(options, false) {
+                    return refused;
+                }
+                if let Some(config) = &mut self.link_mut().config {
+                    config.options = (**options).clone();
+                }
+                self.tell_net_options();
+            }
+            Command::ChangeResourceOptions { options } => self.options = (**options).clone(),
+            _ => {}
+        }
+        Outcome::of(Outcome::DONE)
+    }
+
+    /// Tells a connected peer the new options (W52).
+    fn tell_net_options(&mut self) {
+        if !self.link().is_up() || self.link().state_sent {
+            return;
+        }
+        self.send_protocol_update();
+        for volume in self.volume_ids() {
+            self.send_sync_param(volume);
+        }
+    }
+}

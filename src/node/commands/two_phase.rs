@@ -1,0 +1,173 @@
+//! State changes that need the peer's consent (S16 to S20, wire.md section 8).
+
+use super::super::Node;
+use super::super::effect::LogLevel;
+use super::super::rules::{self, Immediate, Manner, Request, StateResult, immediate};
+use super::super::state::{Conn, State, StateChange};
+use super::super::worker::Work;
+use crate::units::VolumeId;
+use crate::wire::packet::{Packet, StateWord};
+
+/// A change of one volume being asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TwoPhase {
+    pub(super) volume: VolumeId,
+    pub(super) change: StateChange,
+    sent: bool,
+    /// The state serial when it last had to wait (S7, E2r).
+    waited_at: Option<u64>,
+}
+
+impl TwoPhase {
+    /// Asks for this change of this volume.
+    pub(super) const fn new(volume: VolumeId, change: StateChange) -> Self {
+        Self { volume, change, sent: false, waited_at: None }
+    }
+}
+
+impl Node {
+    /// Goes on with a request; its result once there is one (E2r: -18 waits for the next change).
+    pub(super) fn poll_request(&mut self, request: &mut TwoPhase) -> Option<StateResult> {
+        let result = if request.sent { self.poll_sent(request)? } else { self.poll_unsent(request)? };
+        if result == StateResult::InTransientState {
+            request.sent = false;
+            request.waited_at = Some(self.state_serial);
+            return None;
+        }
+        Some(result)
+    }
+
+    fn poll_unsent(&mut self, request: &mut TwoPhase) -> Option<StateResult> {
+        if request.waited_at == Some(self.state_serial) {
+            return None;
+        }
+        let TwoPhase { volume, change, .. } = *request;
+        let Some(os) = self.volumes.get(&volume).map(|v| v.state) else {
+            return Some(StateResult::UnknownError);
+        };
+        match rules::request(os, change, &self.context(volume)) {
+            Request::Local => Some(self.change(volume, change, Manner::SOFT)),
+            Request::Refused(refusal) => Some(refusal.result),
+            Request::AskPeer => {
+                if self.link().replies.contains_key(&Some(volume)) {
+                    return None; // One request at a time for a volume (W196a).
+                }
+                let (mask, value) = change.to_words();
+                let packet = Packet::StateChgReq { mask: StateWord(mask), value: StateWord(value) };
+                self.send_data(volume, packet, None);
+                self.link_mut().replies.insert(Some(volume), None);
+                request.sent = true;
+                None
+            }
+        }
+    }
+
+    fn poll_sent(&mut self, request: &mut TwoPhase) -> Option<StateResult> {
+        let TwoPhase { volume, change, .. } = *request;
+        let Some(os) = self.volumes.get(&volume).map(|v| v.state) else {
+            return Some(StateResult::UnknownError);
+        };
+        let answer = self.link().replies.get(&Some(volume)).copied();
+        match answer {
+            Some(Some(code)) => {
+                self.link_mut().replies.remove(&Some(volume));
+                if code >= 1 {
+                    return Some(self.change(volume, change, Manner::SOFT));
+                }
+                self.log_refusal(volume, code);
+                Some(StateResult::CwFailedByPeer)
+            }
+            // The answer will not come any more, or none is needed: go on alone (S17).
+            None => Some(self.change(volume, change, Manner::SOFT)),
+            Some(None) => match rules::recheck_while_waiting(os, change, &self.context(volume)) {
+                Some(StateResult::CwNoNeed) => {
+                    self.link_mut().replies.remove(&Some(volume));
+                    Some(self.change(volume, change, Manner::SOFT))
+                }
+                Some(_) | None => None,
+            },
+        }
+    }
+
+    fn log_refusal(&mut self, volume: VolumeId, code: i32) {
+        let message = StateResult::from_code(code).map_or("unknown error", StateResult::message);
+        let text = format!("Requested state change failed by peer: {message} ({code})");
+        self.say(LogLevel::Info, Some(volume), text);
+    }
+
+    /// The peer answered a request (W196).
+    pub(in super::super) fn on_change_reply(&mut self, volume: Option<VolumeId>, code: i32) {
+        match self.link_mut().replies.get_mut(&volume) {
+            Some(slot) => *slot = Some(code),
+            None => self.say(LogLevel::Warn, volume, format!("an answer ({code}) to no request of ours")),
+        }
+    }
+
+    /// The peer asks for a change (W192 to W195). Answered at once, before its next packet.
+    pub(in super::super) fn on_change_request(&mut self, volume: Option<VolumeId>, mask: u32, value: u32) {
+        let change = match StateChange::from_words(mask, value) {
+            Ok(change) => change.mirrored(),
+            Err(error) => return self.protocol_error(&format!("a state change request: {error}")),
+        };
+        let result = if self.link().state_sent {
+            StateResult::InTransientState
+        } else if self.link().resolver && self.link().replies.get(&volume).is_some_and(Option::is_none) {
+            StateResult::ConcurrentStChg
+        } else {
+            match volume {
+                Some(volume) if !self.volumes.contains_key(&volume) => {
+                    return self.unknown_volume("a state change request", volume);
+                }
+                Some(volume) => self.change(volume, change, Manner::SOFT),
+                None => self.change_connection(change),
+            }
+        };
+        let code = result.code();
+        match volume {
+            Some(volume) => self.send_meta(volume, Packet::StateChgReply(code)),
+            None => self.send_meta(VolumeId(0), Packet::ConnStChgReply(code)),
+        }
+        if volume.is_none() && result.is_success() && change.conn == Some(Conn::TearDown) {
+            self.torn_down();
+        }
+    }
+
+    /// A change of all volumes at once: all may, or none does (S26).
+    fn change_connection(&mut self, change: StateChange) -> StateResult {
+        let manner = Manner { ignore_outdate_failure: true, ..Manner::SOFT };
+        for volume in self.volume_ids() {
+            let os: State = match self.volumes.get(&volume) {
+                Some(v) => v.state,
+                None => continue,
+            };
+            if let Immediate::Refused(refusal) = immediate(os, change, &self.context(volume), manner) {
+                return refusal.result;
+            }
+        }
+        for volume in self.volume_ids() {
+            self.change(volume, change, manner);
+        }
+        self.worker.push(Work::AfterConnection);
+        StateResult::Success
+    }
+
+    /// Whether all volumes allow this change of the connection, strictly; the first refusal if not.
+    pub(super) fn check_connection(&self, change: StateChange) -> Result<(), StateResult> {
+        for (volume, v) in &self.volumes {
+            if let Request::Refused(refusal) = rules::request(v.state, change, &self.context(*volume)) {
+                return Err(refusal.result);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the peer for a change of the whole connection (S20).
+    pub(super) fn ask_connection(&mut self, change: StateChange) {
+        let (mask, value) = change.to_words();
+        let packet = Packet::ConnStChgReq { mask: StateWord(mask), value: StateWord(value) };
+        self.send_data(VolumeId(0), packet, None);
+        let link = self.link_mut();
+        link.replies.insert(None, None);
+        link.disconnect_sent = true;
+    }
+}

@@ -1,0 +1,188 @@
+//! How requests end: answers of the disk and of the peer, completion to the client, destruction
+//! (D30-D38, T17).
+
+use super::Node;
+use super::effect::ReplyError;
+use super::input::DiskFault;
+use super::state::Disk;
+use super::transfer_log::{Kind, LocalLeg, Req, ReqKey};
+use super::volume::Parked;
+use crate::buffer::Buf;
+use crate::units::VolumeId;
+
+impl Node {
+    /// The local leg of a request ended.
+    pub(super) fn local_done(&mut self, key: ReqKey, result: Result<Option<Buf>, DiskFault>) {
+        let Some(req) = self.log.get_mut(key) else { return };
+        let (volume, kind, extent) = (req.volume, req.kind, req.extent);
+        req.local = LocalLeg::Done { ok: result.is_ok() };
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.counters.lo = v.counters.lo.saturating_sub(1);
+        }
+        match result {
+            Ok(data) => {
+                if let (Kind::Read, Some(req)) = (kind, self.log.get_mut(key)) {
+                    req.data = data;
+                }
+            }
+            Err(fault) => {
+                if kind == Kind::Read
+                    && let Some(v) = self.volumes.get_mut(&volume)
+                {
+                    v.set_out_of_sync(extent); // D46: a later resync rewrites the bad blocks.
+                }
+                // A failed discard changes nothing but the bits (D163).
+                if kind != Kind::Trim {
+                    self.disk_fault(volume, &fault, if kind == Kind::Read { "a read" } else { "a write" });
+                }
+            }
+        }
+        self.check_request(key);
+    }
+
+    /// Completes and destroys the request if nothing stands in the way any more.
+    pub(super) fn check_request(&mut self, key: ReqKey) {
+        let Some(req) = self.log.get(key) else { return };
+        if !req.completed {
+            if !req.legs_ended() {
+                return;
+            }
+            if req.kind == Kind::Read {
+                return self.complete_read(key);
+            }
+            let (volume, extent, net, both_ok) = (req.volume, req.extent, req.net, req.both_ok());
+            let Some(v) = self.volumes.get_mut(&volume) else { return };
+            if !both_ok && (!net.used || net.done) {
+                v.set_out_of_sync(extent);
+            }
+            if v.state.is_suspended() || (v.marks.hold_unmirrored && !net.ok) {
+                return; // Released by the thaw, or when the new generation is durable (T17).
+            }
+            self.complete_write(key);
+        }
+        if self.log.get(key).is_some_and(Req::destroyable) {
+            self.destroy(key);
+        }
+    }
+
+    /// Answers the client of a write. A write completed in the current epoch closes it (D32).
+    fn complete_write(&mut self, key: ReqKey) {
+        let current = self.log.current_epoch();
+        let Some(req) = self.log.get_mut(key) else { return };
+        req.completed = true;
+        req.data = None;
+        let (id, volume, hold, ok) = (req.id, req.volume, req.hold, req.succeeded());
+        let closes = req.epoch == current;
+        if req.destroyable() {
+            self.destroy(key); // The bits of a local-only write are set before its client hears of it (D35).
+        }
+        if closes {
+            self.close_epoch();
+        }
+        self.end_of_request(volume, hold);
+        self.reply(id, if ok { Ok(None) } else { Err(ReplyError::Io) });
+    }
+
+    /// A request left the admitted ones: its range is free, and others may start.
+    fn end_of_request(&mut self, volume: VolumeId, hold: u64) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.live -= 1;
+        self.retry_parked |= !v.parked.is_empty() || v.gate > 0;
+        if hold != 0 && v.ranges.release(super::ranges::Holder::Write(hold)) {
+            self.retry_waiting(volume);
+            self.retry_ranges(volume);
+        }
+    }
+
+    /// Ends a read, or sends it the other way if the first failed (D45).
+    fn complete_read(&mut self, key: ReqKey) {
+        let Some(req) = self.log.get(key) else { return };
+        let (id, volume, extent, ok) = (req.id, req.volume, req.extent, req.succeeded());
+        if !ok {
+            self.log.remove(key);
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.live -= 1;
+            }
+            // From admission again: another path serves it, or it fails there.
+            let request = super::Request::Read { extent };
+            return self.admit(volume, Parked { id, request });
+        }
+        let data = self.log.remove(key).and_then(|req| req.data);
+        self.end_of_request(volume, 0);
+        self.reply(id, Ok(data));
+    }
+
+    /// Forgets a request: its bits say what became of its copies, its extents may cool (D35, D36).
+    fn destroy(&mut self, key: ReqKey) {
+        let Some(req) = self.log.remove(key) else { return };
+        if !req.kind.is_write() {
+            return;
+        }
+        let Some(v) = self.volumes.get_mut(&req.volume) else { return };
+        if !req.both_ok() {
+            v.set_out_of_sync(req.extent);
+        } else if req.net.in_sync {
+            v.set_in_sync(req.extent);
+            self.source_progress(req.volume);
+        }
+        if req.in_al {
+            self.release_activity(req.volume, req.extent);
+        }
+    }
+
+    /// The sweep of a lost connection: nothing more comes from it, and what it said counts for
+    /// nothing (D74, D79). Requests that were sent and not barrier-acked are out of sync.
+    pub(super) fn connection_lost_requests(&mut self) {
+        self.log.forget_connection();
+        for key in self.log.keys() {
+            let Some(req) = self.log.get_mut(key) else { continue };
+            if req.net.used && !req.net.done {
+                if req.net.pending
+                    && let Some(v) = self.volumes.get_mut(&req.volume)
+                {
+                    v.counters.pe = v.counters.pe.saturating_sub(1);
+                }
+                req.net.ok = false;
+                req.net.pending = false;
+                req.net.done = true;
+            }
+            self.check_request(key);
+        }
+        for volume in self.volume_ids() {
+            self.check_flushes(volume);
+        }
+    }
+
+    /// Looks at every request and flush again: something that withheld completions is over.
+    pub(super) fn recheck_requests(&mut self) {
+        for key in self.log.keys() {
+            self.check_request(key);
+        }
+        for volume in self.volume_ids() {
+            self.check_flushes(volume);
+        }
+    }
+
+    /// Sends once more what the peer did not acknowledge before I/O was frozen (S26, A5; T35).
+    pub(super) fn resend_requests(&mut self) {
+        for key in self.log.keys() {
+            let epoch = self.log.current_epoch();
+            let Some(req) = self.log.get_mut(key) else { continue };
+            if req.completed || !req.net.used {
+                continue;
+            }
+            if req.net.ok {
+                req.net.done = true;
+                continue;
+            }
+            let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
+            req.net.pending = mirrored;
+            req.net.done = !mirrored;
+            req.epoch = epoch;
+            if mirrored {
+                self.resend(key);
+            }
+        }
+        self.recheck_requests();
+    }
+}

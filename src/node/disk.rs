@@ -1,0 +1,103 @@
+//! A disk that fails or is given up (datapath.md section 10, S88, A19, A20).
+
+use super::Node;
+use super::effect::{Effect, LogLevel};
+use super::input::DiskFault;
+use super::state::{Disk, StateChange};
+use super::worker::Work;
+use crate::config::options::OnIoError;
+use crate::units::VolumeId;
+
+impl Node {
+    /// A data operation failed: the `on-io-error` policy decides (D163).
+    pub(super) fn disk_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.marks.io_error = true;
+        let (state, path) = (v.state, v.disk.as_ref().map_or(String::new(), |d| d.facts.path.clone()));
+        let policy = v.disk.as_ref().map(|disk| disk.options.on_io_error);
+        if state.disk <= Disk::Failed || *fault == DiskFault::Gone {
+            return;
+        }
+        let text = format!("{what} on {path} failed: {}", fault_text(fault));
+        self.say(LogLevel::Error, Some(volume), text);
+        match policy {
+            Some(OnIoError::PassOn) if state.disk > Disk::Inconsistent => {
+                self.force(volume, StateChange::disk(Disk::Inconsistent));
+            }
+            Some(OnIoError::PassOn) | None => {}
+            Some(OnIoError::CallLocalIoError) => {
+                self.call_handler("local-io-error", Some(volume));
+                self.give_up_disk(volume, what);
+            }
+            Some(OnIoError::Detach) => self.give_up_disk(volume, what),
+        }
+    }
+
+    /// A metadata operation failed: without metadata the disk is of no use (D163).
+    pub(super) fn meta_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let flush = *fault == DiskFault::Unsupported; // A device without a cache has nothing to flush.
+        if flush || v.state.disk <= Disk::Failed {
+            return;
+        }
+        if let Some(disk) = v.disk.as_deref_mut() {
+            disk.failed = true;
+        }
+        let text = format!("writing {what} failed: {}", fault_text(fault));
+        self.say(LogLevel::Error, Some(volume), text);
+        self.give_up_disk(volume, what);
+    }
+
+    fn give_up_disk(&mut self, volume: VolumeId, place: &str) {
+        let text = format!("Local IO failed in {place}. Detaching...");
+        self.say(LogLevel::Error, Some(volume), text);
+        self.force(volume, StateChange::disk(Disk::Failed));
+    }
+
+    /// Work: the disk is Failed: once nothing is under way on it, write what can be written, close
+    /// it, and say Diskless (D164). Returns the piece again while something is under way.
+    pub(super) fn drop_disk(&mut self, volume: VolumeId) -> Option<Work> {
+        self.release_activity_waiters(volume);
+        let busy = self.tickets.on_volume(volume) > 0;
+        let v = self.volumes.get_mut(&volume)?;
+        if v.state.disk != Disk::Failed {
+            return None;
+        }
+        if busy {
+            return Some(Work::DropDisk { volume });
+        }
+        let clean = v.disk.as_ref().is_some_and(|disk| !disk.failed && !v.marks.io_error);
+        if clean {
+            self.worker.push_front([
+                Work::WriteBitmap { volume, all: false },
+                Work::FlushMeta { volume },
+                Work::SyncMeta { volume },
+                Work::CloseDisk { volume },
+            ]);
+        } else {
+            self.close_disk(volume);
+        }
+        None
+    }
+
+    /// Work: the last step of a detach.
+    pub(super) fn close_disk(&mut self, volume: VolumeId) {
+        self.stop_resync(volume);
+        self.force(volume, StateChange::disk(Disk::Diskless));
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.disk = None;
+            v.negotiated = None;
+        }
+        self.effects.push_back(Effect::CloseDisk { volume });
+    }
+}
+
+/// A fault in words.
+fn fault_text(fault: &DiskFault) -> String {
+    match fault {
+        DiskFault::Os(errno) => std::io::Error::from_raw_os_error(*errno).to_string(),
+        DiskFault::Unsupported => "the device cannot do this".into(),
+        DiskFault::Short => "the device ends too early".into(),
+        DiskFault::Gone => "the device is closed".into(),
+    }
+}

@@ -1,0 +1,445 @@
+//! The peer's states: what they change here, and the sync handshake that decides whose data counts
+//! (S32, S66). Here too: the dispatch of everything the peer sends.
+
+use super::Node;
+use super::decision::Action;
+use super::decision::after_sb::Policies;
+use super::decision::compare::{self, Side, Uuids};
+use super::decision::handshake::{Facts, Next, Outcome, Verdict, decide};
+use super::effect::Effect;
+use super::input::SocketId;
+use super::link::Phase;
+use super::peer_ack::Answer;
+use super::peer_write::{PeerKind, WritePacket};
+use super::rules::{Manner, StateResult};
+use super::state::{Conn, Disk, Role, State, StateChange};
+use super::worker::Work;
+use crate::buffer::Buf;
+use crate::units::{Extent, VolumeId};
+use crate::wire::packet::{BlockRange, DpFlags, Packet};
+
+impl Node {
+    /// A packet arrived on some socket.
+    pub(super) fn on_packet(
+        &mut self,
+        socket: SocketId,
+        volume: VolumeId,
+        packet: Packet,
+        payload: Option<Buf>,
+    ) {
+        let now = self.now;
+        let link = self.link_mut();
+        let (data, meta) = (link.data == Some(socket), link.meta == Some(socket));
+        match link.phase {
+            Phase::Meeting(_) => self.on_first_packet(socket, &packet),
+            Phase::Greeting(_) if data => self.on_greeting_packet(packet),
+            Phase::Greeting(_) if meta => self.on_meta_packet(volume, packet),
+            Phase::Up if data => {
+                link.alive.heard(now);
+                self.on_data_packet(volume, packet, payload);
+            }
+            Phase::Up if meta => {
+                link.alive.heard(now);
+                self.on_meta_packet(volume, packet);
+            }
+            Phase::Idle | Phase::Greeting(_) | Phase::Up | Phase::Closing(_) | Phase::Pause { .. } => {}
+        }
+    }
+
+    fn on_data_packet(&mut self, volume: VolumeId, packet: Packet, payload: Option<Buf>) {
+        if !self.link().protocol_checked && !matches!(packet, Packet::Protocol(_)) {
+            let text = format!("expected P_PROTOCOL, got {}", packet.name());
+            return self.protocol_error(&text);
+        }
+        match packet {
+            Packet::Protocol(theirs) => self.on_protocol(&theirs),
+            Packet::ProtocolUpdate(theirs) => self.on_protocol_update(&theirs),
+            Packet::SyncParam(theirs) => self.on_sync_param(volume, &theirs),
+            Packet::Sizes(theirs) => self.on_sizes(volume, &theirs),
+            Packet::Uuids(theirs) => self.on_uuids(volume, &theirs),
+            Packet::State(word) => self.on_state(volume, word.0),
+            Packet::StateChgReq { mask, value } => self.on_change_request(Some(volume), mask.0, value.0),
+            Packet::ConnStChgReq { mask, value } => self.on_change_request(None, mask.0, value.0),
+            Packet::SyncUuid(uuid) => self.on_sync_uuid(volume, uuid),
+            Packet::Data { sector, block_id, seq, flags, digest } => {
+                if !self.digest_fits(payload.as_ref(), &digest) {
+                    return;
+                }
+                let bytes = payload.as_ref().map_or(0, |d| d.len() as u64);
+                let kind = PeerKind::Write;
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, payload);
+            }
+            Packet::Trim { sector, block_id, seq, flags, size } => {
+                let (bytes, kind) = (u64::from(size), PeerKind::Discard);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
+            }
+            Packet::Zeroes { sector, block_id, seq, flags, size } => {
+                let kind = PeerKind::Zeroes { unmap: flags.contains(DpFlags::DISCARD) };
+                let bytes = u64::from(size);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
+            }
+            Packet::DataRequest(request) => self.on_data_request(volume, request),
+            Packet::DataReply { sector, block_id, digest } => {
+                self.on_data_reply(volume, sector, block_id, &digest, payload);
+            }
+            Packet::RsDataRequest(request) | Packet::RsThinReq(request) => {
+                self.on_resync_request(volume, request, None);
+            }
+            Packet::CsumRsRequest { request, digest } => self.on_resync_request(volume, request, Some(digest)),
+            Packet::RsDataReply { sector, digest, .. } => self.on_resync_data(volume, sector, &digest, payload),
+            Packet::RsDeallocated(range) => self.on_resync_deallocated(volume, range),
+            Packet::Barrier(number) => self.on_barrier(number),
+            Packet::UnplugRemote => self.try_epochs(true),
+            Packet::OutOfSync(range) => self.on_out_of_sync(volume, range),
+            Packet::Bitmap(_) | Packet::CompressedBitmap(_) => self.on_bitmap(volume, &packet),
+            Packet::DelayProbe { .. } => {}
+            // Verify is answered truthfully: this node cannot serve it.
+            Packet::OvRequest(request) => {
+                if let Some(extent) = self.requested_extent(volume, request) {
+                    self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
+                }
+            }
+            other => {
+                let text = format!("unexpected packet {} on the data socket", other.name());
+                self.protocol_error(&text);
+            }
+        }
+    }
+
+    fn on_meta_packet(&mut self, volume: VolumeId, packet: Packet) {
+        match packet {
+            Packet::Ping => self.send_meta(VolumeId(0), Packet::PingAck),
+            Packet::PingAck => self.on_ping_ack(),
+            _ if !self.link().is_up() => {}
+            Packet::RecvAck(ack) => self.on_block_ack(volume, ack, Answer::Received),
+            Packet::WriteAck(ack) => self.on_block_ack(volume, ack, Answer::Written),
+            Packet::RsWriteAck(ack) => self.on_block_ack(volume, ack, Answer::InSync),
+            Packet::NegAck(ack) => self.on_block_ack(volume, ack, Answer::Failed),
+            Packet::NegDreply(ack) => self.on_neg_data_reply(volume, ack),
+            Packet::NegRsDreply(ack) => self.on_resync_refused(volume, ack, true),
+            Packet::RsCancel(ack) => self.on_resync_refused(volume, ack, false),
+            Packet::RsIsInSync(ack) => self.on_resync_equal(volume, ack),
+            Packet::BarrierAck { barrier, count } => self.on_barrier_ack(barrier, count),
+            Packet::StateChgReply(code) => self.on_change_reply(Some(volume), code),
+            Packet::ConnStChgReply(code) => self.on_change_reply(None, code),
+            Packet::OvResult(_) | Packet::DelayProbe { .. } => {}
+            other => {
+                let text = format!("unexpected packet {} on the meta socket", other.name());
+                self.lose_link(Conn::NetworkFailure, &text);
+            }
+        }
+    }
+
+    /// P_OUT_OF_SYNC (D68, W117).
+    fn on_out_of_sync(&mut self, volume: VolumeId, range: BlockRange) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("P_OUT_OF_SYNC", volume) };
+        let extent = Extent::of_bytes(range.sector, u64::from(range.size)).filter(|e| e.end() <= v.end);
+        match extent {
+            Some(extent) => {
+                v.set_out_of_sync(extent);
+            }
+            None => self.protocol_error("P_OUT_OF_SYNC for sectors outside the device"),
+        }
+    }
+
+    /// P_STATE (S32).
+    fn on_state(&mut self, volume: VolumeId, word: u32) {
+        if !self.volumes.contains_key(&volume) {
+            return self.ignore_volume("P_STATE", volume);
+        }
+        match State::from_word(word) {
+            Ok(peer) => self.receive_state(volume, word, peer),
+            Err(error) => self.protocol_error(&format!("P_STATE: {error}")),
+        }
+    }
+
+    fn receive_state(&mut self, volume: VolumeId, word: u32, peer: State) {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        let os = v.state;
+        let peer_flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
+        let mut peer_disk = real_peer_disk(peer.disk, peer_flags);
+        if os.conn <= Conn::TearDown {
+            return;
+        }
+        // Also the source's answer to a resync that ended (S32.3).
+        if matches!(os.pdsk, Disk::Inconsistent | Disk::Consistent)
+            && peer_disk == Disk::UpToDate
+            && os.conn > Conn::Connected
+            && os.disk == Disk::UpToDate
+        {
+            if peer.conn > Conn::Connected && peer.conn < Conn::SyncSource {
+                peer_disk = Disk::Inconsistent;
+            } else if os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
+                return self.target_is_done(volume);
+            }
+        }
+        if os.pdsk == Disk::UpToDate
+            && peer_disk == Disk::Inconsistent
+            && os.conn == Conn::Connected
+            && peer.conn > Conn::SyncSource
+        {
+            peer_disk = Disk::UpToDate;
+        }
+        if peer.disk >= Disk::Inconsistent && peer.disk != Disk::DUnknown && v.peer_uuids.is_none() {
+            return self.protocol_error("P_STATE of an attached disk without P_UUIDS before it"); // W67
+        }
+        let mut conn = if os.conn == Conn::WFReportParams { Conn::Connected } else { os.conn };
+        if peer.conn == Conn::Ahead {
+            conn = Conn::Behind;
+        }
+        if self.needs_handshake(volume, os, peer) {
+            match self.sync_handshake(volume, peer, peer_disk) {
+                Decision::Conn(decided) => conn = decided,
+                Decision::FullSync(decided) => {
+                    return self.write_before_handshake(volume, word, decided);
+                }
+                Decision::Refused { dry_run } => {
+                    match self.refused_handshake(volume, os, peer, dry_run) {
+                        Some(disk) => {
+                            peer_disk = disk;
+                            conn = Conn::Connected;
+                        }
+                        None => return,
+                    }
+                }
+            }
+        }
+        self.accept_state(volume, os, peer, peer_disk, conn);
+    }
+
+    /// Whether the peer's state calls for the sync handshake (S32.7).
+    fn needs_handshake(&self, volume: VolumeId, os: State, peer: State) -> bool {
+        let Some(v) = self.volumes.get(&volume) else { return false };
+        v.peer_uuids.is_some()
+            && peer.disk >= Disk::Negotiating
+            && os.disk >= Disk::Negotiating
+            && (os.conn < Conn::Connected
+                || (os.conn == Conn::Connected
+                    && (peer.disk == Disk::Negotiating || os.disk == Disk::Negotiating))
+                || v.marks.consider_resync
+                || (os.conn == Conn::Connected
+                    && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&peer.conn)))
+    }
+
+    /// A full sync: all bits are set durably before the state says so (S66.13). The peer's further
+    /// packets wait meanwhile.
+    fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
+        let Some(socket) = self.link().data else { return };
+        self.effects.push_back(Effect::Hold { socket, hold: true });
+        self.worker.push(Work::SetAllBits { volume });
+        self.worker.push(Work::ResumeHandshake { volume, word, conn });
+        self.worker.push(Work::Unhold { socket });
+    }
+
+    /// Work: goes on with the state whose handshake had to write.
+    pub(super) fn resume_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        let os = v.state;
+        if os.conn <= Conn::TearDown || !self.link().is_up() {
+            return;
+        }
+        let Ok(peer) = State::from_word(word) else { return };
+        let flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
+        let peer_disk = real_peer_disk(peer.disk, flags);
+        self.accept_state(volume, os, peer, peer_disk, conn);
+    }
+
+    /// A refused handshake: who drops what (S32.7). Returns the peer's disk state to go on with.
+    fn refused_handshake(&mut self, volume: VolumeId, os: State, peer: State, dry_run: bool) -> Option<Disk> {
+        if os.disk == Disk::Negotiating {
+            self.force(volume, StateChange::disk(Disk::Failed));
+            return None;
+        }
+        if peer.disk == Disk::Negotiating {
+            let text = "Disk attach process on the peer node was aborted.";
+            self.say(super::LogLevel::Error, Some(volume), text);
+            return Some(Disk::Diskless);
+        }
+        if dry_run {
+            self.link_mut().dry_run = false;
+            self.protocol_error("the peer only wanted to know what would happen (tentative)");
+        } else {
+            self.disconnect_hard();
+        }
+        None
+    }
+
+    /// Takes over the peer's state (S32.8 to 13).
+    fn accept_state(&mut self, volume: VolumeId, os: State, peer: State, peer_disk: Disk, conn: Conn) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.marks.consider_resync = false;
+        let mut ns = State {
+            conn,
+            peer: peer.role,
+            pdsk: peer_disk,
+            peer_isp: peer.aftr_isp || peer.user_isp,
+            ..v.state
+        };
+        if matches!(ns.conn, Conn::Connected | Conn::WFBitMapS)
+            && ns.disk == Disk::Negotiating
+            && let Some((disk, _)) = v.negotiated
+        {
+            ns.disk = disk;
+        }
+        if ns.pdsk == Disk::Consistent
+            && os.is_suspended()
+            && ns.conn == Conn::Connected
+            && os.conn < Conn::Connected
+            && v.marks.new_uuid_due
+        {
+            return self.refuse_to_thaw(volume);
+        }
+        let establishes = os.conn < Conn::Connected && ns.conn >= Conn::Connected;
+        let manner = if establishes { Manner::SOFT } else { Manner::HARD };
+        let result = self.change(volume, StateChange::to(ns), manner);
+        if !matches!(result, StateResult::Success | StateResult::NothingToDo) {
+            let text = format!("the peer's state is not acceptable here: {}", result.message());
+            return self.refuse_peer(&text);
+        }
+        let now_conn = self.volumes.get(&volume).map_or(Conn::StandAlone, |v| v.state.conn);
+        if os.conn > Conn::WFReportParams
+            && now_conn > Conn::Connected
+            && peer.conn <= Conn::Connected
+            && peer.disk != Disk::Negotiating
+        {
+            // We want a resync, and the peer has not decided yet (S32.12).
+            self.worker.push(Work::SendUuids { volume, flags: 0 });
+            self.worker.push(Work::SendState { volume });
+        }
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.marks.discard_my_data = false;
+        }
+        self.prepare_bitmap_exchange(volume, now_conn);
+        self.worker.push(Work::SyncMeta { volume });
+    }
+
+    /// Frozen I/O may not go on with a peer that is only Consistent: a new generation first
+    /// (S32.10).
+    fn refuse_to_thaw(&mut self, volume: VolumeId) {
+        self.say(
+            super::LogLevel::Error,
+            Some(volume),
+            "Aborting Connect, can not thaw IO with an only Consistent peer",
+        );
+        self.worker.push(Work::NewGeneration { volume });
+        self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
+        self.protocol_error("a new data generation is due before the peer may come back");
+    }
+
+    /// Decides whose data counts (S66).
+    fn sync_handshake(&mut self, volume: VolumeId, peer: State, peer_disk: Disk) -> Decision {
+        let Some(facts) = self.handshake_facts(volume, peer, peer_disk) else {
+            return Decision::Conn(Conn::Connected);
+        };
+        let mut verdict = decide(&facts);
+        loop {
+            self.take_actions(volume, &verdict);
+            match verdict.next {
+                Next::Done(outcome) => return self.decision(outcome, facts.tentative),
+                Next::TryDemotion(pending) => {
+                    let demote = StateChange::role(Role::Secondary);
+                    let demoted = self.change(volume, demote, Manner::SOFT) == StateResult::Success;
+                    verdict = pending.resume(demoted);
+                }
+            }
+        }
+    }
+
+    fn decision(&self, outcome: Outcome, tentative: bool) -> Decision {
+        match (outcome, outcome.conn()) {
+            (_, Some(conn)) if outcome.is_full() => Decision::FullSync(conn),
+            (_, Some(conn)) => Decision::Conn(conn),
+            (_, None) => {
+                let own = self.link().config.as_ref().is_some_and(|config| config.tentative);
+                Decision::Refused { dry_run: tentative && !own }
+            }
+        }
+    }
+
+    fn handshake_facts(&self, volume: VolumeId, peer: State, peer_disk: Disk) -> Option<Facts> {
+        let v = self.volumes.get(&volume)?;
+        let theirs = v.peer_uuids?;
+        let link = self.link();
+        let config = link.config.as_ref()?;
+        let net = &config.options;
+        let primary = |role: Role| role == Role::Primary;
+        let own = Side {
+            uuids: Uuids::from(v.uuids()),
+            crashed: v.marks.crashed_primary,
+            primary: primary(v.state.role),
+        };
+        let peer_side = Side {
+            uuids: Uuids { current: theirs.current, bitmap: theirs.bitmap, history: theirs.history },
+            crashed: theirs.flags & 2 != 0,
+            primary: primary(peer.role),
+        };
+        Some(Facts {
+            compare: compare::Facts {
+                own,
+                peer: peer_side,
+                resolve: link.resolver,
+                apv: u32::from(link.apv),
+                write_same: link.features.large_trims(),
+            },
+            disk: v.state.disk,
+            negotiated: v.negotiated.map_or(Disk::Diskless, |(disk, _)| disk),
+            peer_disk,
+            own_bits: v.bits_sent,
+            peer_bits: theirs.bits,
+            peer_flags: theirs.flags,
+            bits_set: v.bits_set(),
+            discard_my_data: v.marks.discard_my_data,
+            policies: Policies {
+                zero: net.after_sb_0pri.into(),
+                one: net.after_sb_1pri.into(),
+                two: net.after_sb_2pri.into(),
+            },
+            always_asbp: net.always_asbp,
+            rr_conflict: net.rr_conflict.into(),
+            tentative: config.tentative || link.dry_run,
+        })
+    }
+
+    /// Logs, handlers and corrections of a verdict.
+    fn take_actions(&mut self, volume: VolumeId, verdict: &Verdict) {
+        for action in &verdict.actions {
+            match action {
+                Action::Log(level, text) => self.say(*level, Some(volume), text.clone()),
+                Action::Handler(name) => self.call_handler(name, Some(volume)),
+            }
+        }
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if let Some(fix) = verdict.comparison.own_fix
+            && let Some(disk) = v.disk.as_deref_mut()
+        {
+            disk.superblock.uuids.bitmap = fix.bitmap;
+            disk.superblock.uuids.history = fix.history;
+            disk.dirty = true;
+        }
+        if let Some(fix) = verdict.comparison.peer_fix
+            && let Some(theirs) = &mut v.peer_uuids
+        {
+            theirs.bitmap = fix.bitmap;
+            theirs.history = fix.history;
+        }
+    }
+}
+
+/// What the handshake decided.
+enum Decision {
+    Conn(Conn),
+    /// All bits are to be set first.
+    FullSync(Conn),
+    Refused {
+        dry_run: bool,
+    },
+}
+
+/// What the peer's disk is worth while it is Negotiating (S32.1).
+const fn real_peer_disk(disk: Disk, flags: u64) -> Disk {
+    match disk {
+        Disk::Negotiating if flags & 4 != 0 => Disk::Inconsistent,
+        Disk::Negotiating => Disk::Consistent,
+        other => other,
+    }
+}

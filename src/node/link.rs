@@ -1,0 +1,278 @@
+//! One peer: the connection to it and what was agreed on it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Node;
+use super::effect::Effect;
+use super::epochs::{EpochKey, Epochs};
+use super::greeting::Greeting;
+use super::input::SocketId;
+use super::keepalive::KeepAlive;
+use super::peer_write::PeerIo;
+use super::rendezvous::{Rendezvous, Times};
+use super::state::Conn;
+use super::transfer_log::ReqKey;
+use crate::buffer::Buf;
+use crate::config::options::{NetOptions, Protocol};
+use crate::units::{Extent, Moment, VolumeId};
+use crate::wire::digest::DigestAlg;
+use crate::wire::packet::{DpFlags, Packet};
+
+/// Feature flags of W37.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Features(pub(super) u32);
+
+impl Features {
+    const TRIM: u32 = 1;
+    const WSAME: u32 = 4;
+    const ZEROES: u32 = 8;
+
+    /// What this node announces. Zeroes not with an integrity algorithm: the kernel's receiver
+    /// would expect a digest (W40).
+    pub(super) const fn ours(integrity: bool) -> Self {
+        Self(if integrity { Self::TRIM | Self::WSAME } else { Self::TRIM | Self::WSAME | Self::ZEROES })
+    }
+
+    /// Trims up to 128 MiB, and rule 41 of the UUID comparison.
+    pub(super) const fn large_trims(self) -> bool {
+        self.0 & Self::WSAME != 0
+    }
+
+    /// P_ZEROES is understood.
+    pub(super) const fn zeroes(self) -> bool {
+        self.0 & Self::ZEROES != 0
+    }
+}
+
+/// How the connection is configured.
+#[derive(Clone, Debug)]
+pub(super) struct NetConfig {
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) options: NetOptions,
+    /// Single shot (S29i).
+    pub(super) discard_my_data: bool,
+    pub(super) tentative: bool,
+}
+
+impl NetConfig {
+    pub(super) fn ping_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.options.ping_timeout_ds) * 100)
+    }
+
+    /// How long a step of the greeting may take (W12, W16): at least 5 s.
+    pub(super) fn greeting_timeout(&self) -> Duration {
+        (self.ping_timeout() * 5).max(Duration::from_secs(5))
+    }
+
+    pub(super) fn times(&self) -> Times {
+        Times {
+            connect: Duration::from_secs(u64::from(self.options.connect_int_s)),
+            settle: self.ping_timeout(),
+            first_packet: self.ping_timeout() * 4,
+        }
+    }
+
+    /// Without progress for so long a send queue is stalled (D172); 0 tries never give up.
+    pub(super) fn send_timeout(&self) -> Duration {
+        let tries = self.options.ko_count.max(1);
+        Duration::from_millis(u64::from(self.options.timeout_ds) * 100 * u64::from(tries))
+    }
+
+    /// A request unanswered for so long ends the connection (D173); `None` if that is off.
+    pub(super) fn request_timeout(&self) -> Option<Duration> {
+        let ms = u64::from(self.options.timeout_ds) * 100 * u64::from(self.options.ko_count);
+        (ms > 0).then(|| Duration::from_millis(ms))
+    }
+}
+
+/// Where the connection stands. The states that users see are in `Link::cstate`.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Not looking for the peer.
+    Idle,
+    /// Looking for it.
+    Meeting(Rendezvous),
+    /// Both sockets are there; features and authentication.
+    Greeting(Greeting),
+    /// The parameters are exchanged, or being so.
+    Up,
+    /// Closed; what was under way is being settled.
+    Closing(Closing),
+    /// A greeting failed: a pause before the next attempt (W17).
+    Pause { until: Moment },
+}
+
+/// What a teardown still waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The peer's I/O is on the disk.
+    PeerIo,
+    /// The worker does the rest.
+    Work,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) phase: Phase,
+    pub(super) config: Option<NetConfig>,
+    /// StandAlone to WFReportParams (S1).
+    pub(super) cstate: Conn,
+    pub(super) data: Option<SocketId>,
+    pub(super) meta: Option<SocketId>,
+    /// This node accepted the meta socket (W14).
+    pub(super) resolver: bool,
+    /// Agreed protocol version, 0 while not connected.
+    pub(super) apv: u8,
+    pub(super) features: Features,
+    /// Own parameters are sent, and volumes are still in WFReportParams (S12, T7).
+    pub(super) state_sent: bool,
+    /// P_PROTOCOL was received and found equal.
+    pub(super) protocol_checked: bool,
+    /// The peer only wants to know what would happen (W51).
+    pub(super) dry_run: bool,
+    /// A disconnect request was sent: EOF may come before its answer (W209).
+    pub(super) disconnect_sent: bool,
+    pub(super) own_digest: Option<DigestAlg>,
+    pub(super) peer_digest: Option<DigestAlg>,
+    pub(super) alive: KeepAlive,
+    pub(super) epochs: Epochs,
+    /// A flush for barrier acks is under way on so many volumes, and whether one failed.
+    pub(super) epoch_flushes: u32,
+    pub(super) epoch_flush_failed: bool,
+    /// When the next flush for barrier acks may begin; flushes are shared.
+    pub(super) epoch_flush_at: Option<Moment>,
+    /// Writes answered as in sync whose epoch is not durable yet (T1).
+    pub(super) in_sync_writes: Vec<(EpochKey, VolumeId, Extent)>,
+    /// The peer's I/O under way here.
+    pub(super) peer_ios: BTreeMap<u64, PeerIo>,
+    pub(super) next_io: u64,
+    /// Reads for the peer under way.
+    pub(super) peer_reads: super::peer_read::PeerReads,
+    /// Answers to state change requests, by volume; `None` for the connection's.
+    pub(super) replies: BTreeMap<Option<VolumeId>, Option<i32>>,
+    /// Protocol A writes not yet taken by the network (D30).
+    pub(super) unsent: Vec<ReqKey>,
+    pub(super) connected_at: Moment,
+}
+
+impl Link {
+    /// A peer that is not configured.
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Idle,
+            config: None,
+            cstate: Conn::StandAlone,
+            data: None,
+            meta: None,
+            resolver: false,
+            apv: 0,
+            features: Features::default(),
+            state_sent: false,
+            protocol_checked: false,
+            dry_run: false,
+            disconnect_sent: false,
+            own_digest: None,
+            peer_digest: None,
+            alive: KeepAlive::default(),
+            epochs: Epochs::default(),
+            epoch_flushes: 0,
+            epoch_flush_failed: false,
+            epoch_flush_at: None,
+            in_sync_writes: Vec::new(),
+            peer_ios: BTreeMap::new(),
+            next_io: 0,
+            peer_reads: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            unsent: Vec::new(),
+            connected_at: Moment::default(),
+        }
+    }
+
+    /// Whether packets can be exchanged.
+    pub(super) const fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up)
+    }
+
+    /// Admitted requests at most (D5).
+    pub(super) fn max_buffers(&self) -> u32 {
+        self.config.as_ref().map_or(1_000_000, |config| config.options.max_buffers)
+    }
+
+    /// Writes in an epoch at most (D18).
+    pub(super) fn max_epoch_size(&self) -> u32 {
+        self.config.as_ref().map_or(u32::MAX, |config| config.options.max_epoch_size)
+    }
+
+    /// The configured replication protocol.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.config.as_ref().map_or(Protocol::C, |config| config.options.protocol)
+    }
+
+    /// Which ack a write asks for (W123).
+    pub(super) fn ack_flags(&self) -> DpFlags {
+        match self.protocol() {
+            Protocol::A => DpFlags(0),
+            Protocol::B => DpFlags::SEND_RECEIVE_ACK,
+            Protocol::C => DpFlags::SEND_WRITE_ACK,
+        }
+    }
+
+    /// The digest of block data to be sent, empty if none is configured (W92).
+    pub(super) fn digest_of(&self, data: &[u8]) -> Vec<u8> {
+        self.own_digest.map_or_else(Vec::new, |alg| alg.digest(data).to_vec())
+    }
+
+    /// When this peer needs attention.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let phase = match &self.phase {
+            Phase::Idle | Phase::Closing(_) => None,
+            Phase::Meeting(rendezvous) => rendezvous.deadline(),
+            Phase::Greeting(greeting) => Some(greeting.until),
+            Phase::Up => self.alive.deadline(),
+            Phase::Pause { until } => Some(*until),
+        };
+        let flush = self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
+        [phase, flush].into_iter().flatten().min()
+    }
+}
+
+impl Node {
+    /// The peer. There is one today.
+    pub(super) fn link(&self) -> &Link {
+        &self.links[0]
+    }
+
+    /// The peer. There is one today.
+    pub(super) fn link_mut(&mut self) -> &mut Link {
+        &mut self.links[0]
+    }
+
+    /// Sends a packet on the data socket, behind the work that is queued (D2).
+    pub(super) fn send_data(&mut self, volume: VolumeId, packet: Packet, payload: Option<Buf>) {
+        let Some(socket) = self.link().data else { return };
+        if self.worker.is_idle() {
+            self.effects.push_back(Effect::Send { socket, volume, packet, payload });
+        } else {
+            let packet = Box::new(packet);
+            self.worker.push(super::worker::Work::Send { socket, volume, packet, payload });
+        }
+    }
+
+    /// Sends a packet on the data socket at once: for the worker itself.
+    pub(super) fn send_now(&mut self, volume: VolumeId, packet: Packet) {
+        if let Some(socket) = self.link().data {
+            self.effects.push_back(Effect::Send { socket, volume, packet, payload: None });
+        }
+    }
+
+    /// Sends a packet on the meta socket: acks and pings wait for nothing (W201).
+    pub(super) fn send_meta(&mut self, volume: VolumeId, packet: Packet) {
+        if let Some(socket) = self.link().meta {
+            self.effects.push_back(Effect::Send { socket, volume, packet, payload: None });
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Metadata writes: superblock and bitmap, in the order that keeps a crash harmless (metadata.md
+//! section 6).
+
+use std::time::Duration;
+
+use super::Node;
+use super::effect::{Device, DiskOp};
+use super::state::flags;
+use super::volume::LocalDisk;
+use super::worker::Work;
+use crate::buffer::Buf;
+use crate::units::VolumeId;
+
+/// A changed superblock is written after so long at the latest (M82).
+const LAZY_WRITE: Duration = Duration::from_secs(5);
+
+impl LocalDisk {
+    /// Changes flags of the superblock.
+    pub(super) fn set_flags(&mut self, word: u32) {
+        if self.superblock.flags.bits() != word {
+            self.superblock.flags = crate::meta::superblock::MetaFlags::from_bits(word);
+            self.dirty = true;
+        }
+    }
+
+    /// The flag word.
+    pub(super) const fn flags(&self) -> u32 {
+        self.superblock.flags.bits()
+    }
+}
+
+impl Node {
+    /// The superblock of some volume changed: it is written within 5 s (M82).
+    pub(super) fn mark_meta(&mut self, volume: VolumeId) {
+        if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.dirty = true;
+            let at = self.now.after(LAZY_WRITE);
+            self.meta_deadline.get_or_insert(at);
+        }
+    }
+
+    /// Queues the write of every changed superblock.
+    pub(super) fn sync_all_meta(&mut self) {
+        for volume in self.volume_ids() {
+            if self.volumes.get(&volume).is_some_and(|v| v.disk.as_ref().is_some_and(|d| d.dirty)) {
+                self.worker.push(Work::SyncMeta { volume });
+            }
+        }
+    }
+
+    /// Work: writes the superblock if it changed, everything written earlier durable first (M81).
+    pub(super) fn sync_meta(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let end = v.end;
+        let Some(disk) = v.disk.as_deref_mut() else { return };
+        if !disk.dirty || disk.failed {
+            return;
+        }
+        disk.dirty = false;
+        disk.superblock.la_size = end;
+        disk.superblock.mark_attached();
+        let block = Buf::copied(&disk.superblock.encode(&disk.layout));
+        let offset = disk.layout.superblock_byte();
+        let flush = disk.options.md_flushes;
+        // A flush of the device orders what was written before, then the block itself is durable.
+        self.worker.push_front([Work::MetaBlock { volume, offset, block, fua: flush }]);
+        if flush {
+            self.start_work(volume, Device::Meta, DiskOp::Flush);
+        }
+    }
+
+    /// Work: one durable block of metadata.
+    pub(super) fn meta_block(&mut self, volume: VolumeId, offset: u64, data: Buf, fua: bool) {
+        if self.volumes.get(&volume).is_some_and(|v| v.disk.as_ref().is_some_and(|d| !d.failed)) {
+            self.start_work(volume, Device::Meta, DiskOp::Write { offset, data, fua });
+        }
+    }
+
+    /// Work: writes the pages of the bitmap that changed, or all. They become durable with the
+    /// flush of the next superblock or log write (M81).
+    pub(super) fn write_bitmap(&mut self, volume: VolumeId, all: bool) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(disk) = v.disk.as_deref_mut() else { return };
+        if disk.failed {
+            return;
+        }
+        let pages = if all { disk.bitmap.all_pages() } else { disk.bitmap.dirty_pages() };
+        let base = disk.layout.bitmap_byte();
+        let mut writes = Vec::with_capacity(pages.len());
+        for page in pages {
+            writes.push((base + page as u64 * 4096, Buf::copied(&disk.bitmap.page_bytes(page))));
+            disk.bitmap.mark_clean(page);
+        }
+        v.counters.bm += writes.len() as u64;
+        for (offset, data) in writes {
+            self.start_work(volume, Device::Meta, DiskOp::Write { offset, data, fua: false });
+        }
+    }
+
+    /// Work: flushes the data device if it was written to since the last flush (T2, T37).
+    pub(super) fn flush_data(&mut self, volume: VolumeId) {
+        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
+        if disk.unflushed && !disk.failed {
+            disk.unflushed = false;
+            self.start_work(volume, Device::Data, DiskOp::Flush);
+        }
+    }
+
+    /// Work: sets all bits so that a crash in the middle still means a full sync (S61, M91).
+    pub(super) fn set_all_bits(&mut self, volume: VolumeId) {
+        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.usable_or_negotiating()) else { return };
+        disk.set_flags(disk.flags() | flags::FULL_SYNC);
+        self.worker.push_front([
+            Work::SyncMeta { volume },
+            Work::SetBitsInCore { volume },
+            Work::WriteBitmap { volume, all: true },
+            Work::ClearFullSync { volume },
+            Work::SyncMeta { volume },
+        ]);
+    }
+
+    /// Work: all bits in memory.
+    pub(super) fn set_bits_in_core(&mut self, volume: VolumeId) {
+        if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.bitmap.set_all();
+        }
+    }
+
+    /// Work: the bitmap on disk is to be trusted again.
+    pub(super) fn clear_full_sync(&mut self, volume: VolumeId) {
+        if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.set_flags(disk.flags() & !flags::FULL_SYNC);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! A resync: what source and target have in common (datapath.md section 6).
+
+use std::time::Duration;
+
+use super::Node;
+use super::effect::LogLevel;
+use super::ranges::Holder;
+use super::resync_rate::Controller;
+use super::rules::{Manner, StateResult};
+use super::state::{Conn, Disk, State, StateChange};
+use super::status::ResyncStatus;
+use super::uuids::{JUST_CREATED, SYNC_UUID_OFFSET, uuids_text};
+use super::worker::Work;
+use crate::units::{BLOCK_BYTES, BitIndex, Extent, Moment, VolumeId};
+use crate::wire::packet::{BlockId, BlockRequest, Packet};
+
+/// Progress marks: at most this many, this far apart (D136).
+const MARKS: usize = 8;
+const MARK_SPACING: Duration = Duration::from_secs(3);
+/// Without progress for so long a resync is called stalled (D136).
+const STALLED: Duration = Duration::from_secs(180);
+
+/// One block exchanged: asked for, and not yet settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exchange {
+    pub(super) id: u64,
+    pub(super) extent: Extent,
+}
+
+/// A request of the target that the source cannot serve yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Deferred {
+    pub(super) request: BlockRequest,
+    pub(super) digest: Option<Vec<u8>>,
+}
+
+/// How far the end of a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// Blocks are missing.
+    #[default]
+    No,
+    /// All are here; a ping proves that the source knows it (W176).
+    Pinging,
+    /// The result is being made durable (I34).
+    Writing,
+}
+
+/// A resync under way on one volume.
+#[derive(Debug)]
+pub(super) struct Resync {
+    /// Bits set when it began.
+    pub(super) total: u64,
+    /// Bits whose exchange failed.
+    pub(super) failed: u64,
+    started: Moment,
+    paused_since: Option<Moment>,
+    paused: Duration,
+    marks: Vec<(Moment, u64)>,
+    /// What must be durable before the first exchange is.
+    pub(super) ready: bool,
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) last_exchange: u64,
+    /// Source: requests that wait for a range or for readiness.
+    pub(super) deferred: Vec<Deferred>,
+    /// Target: where the scan is.
+    pub(super) cursor: BitIndex,
+    pub(super) scanned: bool,
+    pub(super) rescanned: bool,
+    pub(super) controller: Controller,
+    /// Target: blocks that may be asked for before the next tick.
+    pub(super) budget: u64,
+    /// Target: sectors asked for in this tick, and sectors that arrived.
+    pub(super) arrived: u64,
+    pub(super) next_tick: Option<Moment>,
+    /// Target: written blocks that wait for a flush, and those the flush under way serves (T1).
+    pub(super) unflushed: Vec<Exchange>,
+    pub(super) flushing: Vec<Exchange>,
+    pub(super) flush_at: Option<Moment>,
+    pub(super) finish: Finish,
+}
+
+impl Resync {
+    fn new(now: Moment, total: u64) -> Self {
+        Self {
+            total,
+            failed: 0,
+            started: now,
+            paused_since: None,
+            paused: Duration::ZERO,
+            marks: vec![(now, total)],
+            ready: false,
+            exchanges: Vec::new(),
+            last_exchange: 0,
+            deferred: Vec::new(),
+            cursor: BitIndex::new(0),
+            scanned: false,
+            rescanned: false,
+            controller: Controller::default(),
+            budget: 0,
+            arrived: 0,
+            next_tick: Some(now),
+            unflushed: Vec::new(),
+            flushing: Vec::new(),
+            flush_at: None,
+            finish: Finish::No,
+        }
+    }
+
+    /// When this run needs attention.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let flush = self.flush_at.filter(|_| self.flushing.is_empty() && !self.unflushed.is_empty());
+        [self.next_tick, flush].into_iter().flatten().min()
+    }
+
+    /// Begins an exchange.
+    pub(super) fn begin(&mut self, extent: Extent) -> u64 {
+        self.last_exchange += 1;
+        self.exchanges.push(Exchange { id: self.last_exchange, extent });
+        self.last_exchange
+    }
+
+    /// Ends an exchange, if it is under way.
+    pub(super) fn end(&mut self, id: u64) -> Option<Exchange> {
+        let at = self.exchanges.iter().position(|exchange| exchange.id == id)?;
+        Some(self.exchanges.swap_remove(at))
+    }
+
+    /// The exchange about exactly these sectors.
+    pub(super) fn find(&self, start: crate::units::Sector) -> Option<Exchange> {
+        self.exchanges.iter().copied().find(|exchange| exchange.extent.start() == start)
+    }
+
+    /// Sectors of the exchanges under way.
+    pub(super) fn sectors_in_flight(&self) -> u64 {
+        self.exchanges.iter().map(|exchange| u64::from(exchange.extent.sectors())).sum()
+    }
+
+    fn note_progress(&mut self, now: Moment, left: u64) {
+        let Some(&(last, value)) = self.marks.last() else { return };
+        if self.paused_since.is_none() && left != value && now.since(last) >= MARK_SPACING {
+            self.marks.push((now, left));
+            if self.marks.len() > MARKS {
+                self.marks.remove(0);
+            }
+        }
+    }
+
+    /// The figures for the status (D135, D136).
+    pub(super) fn status(&self, now: Moment, set: u64, want_kib_s: u64) -> ResyncStatus {
+        let left = set.saturating_sub(self.failed).min(self.total);
+        let paused = self.paused + self.paused_since.map_or(Duration::ZERO, |since| now.since(since));
+        let elapsed = now.since(self.started);
+        let kib = |bits: u64| bits * (BLOCK_BYTES / 1024);
+        let (mark_time, mark_left) = self.marks.first().copied().unwrap_or((self.started, self.total));
+        let dt = now.since(mark_time).as_secs().max(1);
+        let done = mark_left.saturating_sub(left);
+        let active = elapsed.saturating_sub(paused).as_secs().max(1);
+        let finish_s = (done > 0).then(|| dt * (left / (done / 100 + 1)) / 100);
+        ResyncStatus {
+            total_bits: self.total,
+            left_bits: left,
+            failed_bits: self.failed,
+            elapsed_s: elapsed.as_secs(),
+            paused_s: paused.as_secs(),
+            speed_kib_s: kib(done / dt),
+            mean_kib_s: kib(self.total - left) / active,
+            want_kib_s,
+            finish_s,
+            stalled: now.since(mark_time) > STALLED,
+        }
+    }
+}
+
+impl Node {
+    /// Work: becomes source or target (S58).
+    pub(super) fn start_resync(&mut self, volume: VolumeId, side: Conn) {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        if v.state.conn.is_resync_or_verify() {
+            return self.say(LogLevel::Warn, Some(volume), "Resync already running!");
+        }
+        if v.state.conn < Conn::Connected || v.state.disk < Disk::Negotiating {
+            return;
+        }
+        let target = side == Conn::SyncTarget;
+        self.call_handler(if target { "before-resync-target" } else { "before-resync-source" }, Some(volume));
+        let change = if target {
+            StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
+        } else {
+            StateChange { pdsk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
+        };
+        let now = self.now;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.marks.target_said_done = false;
+        v.marks.target_may_be_done = false;
+        let total = v.bits_set();
+        v.resync = Some(Resync::new(now, total));
+        if self.change(volume, change, Manner::SOFT) != StateResult::Success {
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.resync = None;
+            }
+            return;
+        }
+        let conn = self.volumes.get(&volume).map_or(side, |v| v.state.conn);
+        let text = format!("Began resync as {conn} (will sync {} KB [{total} bits set]).", total * 4);
+        self.say(LogLevel::Info, Some(volume), text);
+        // Before the first block: the target is marked Inconsistent with the sync UUID (I34), and
+        // what the source wrote as Secondary is durable (T37).
+        self.worker.push(Work::FlushData { volume });
+        self.worker.push(Work::SyncMeta { volume });
+        self.worker.push(Work::ResyncReady { volume });
+    }
+
+    /// Work: the exchanges may begin.
+    pub(super) fn resync_ready(&mut self, volume: VolumeId) {
+        let now = self.now;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(resync) = v.resync.as_mut() else { return };
+        resync.ready = true;
+        resync.next_tick = v.state.conn.is_sync_target().then_some(now);
+        self.serve_deferred(volume);
+    }
+
+    /// The sync UUID of a beginning run, durable, then told (S56).
+    pub(super) fn sync_uuid(&mut self, volume: VolumeId) {
+        let random = self.fresh_uuid();
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let bitmap = v.uuids()[1];
+        let uuid = if bitmap == 0 || bitmap == JUST_CREATED {
+            random
+        } else {
+            bitmap.wrapping_add(SYNC_UUID_OFFSET)
+        };
+        v.rotate_bitmap_uuid(uuid);
+        let text = format!("updated sync UUID {}", uuids_text(v.uuids()));
+        self.say(LogLevel::Info, Some(volume), text);
+        self.worker.push_front([Work::SyncMeta { volume }, Work::SendSyncUuid { volume, uuid }]);
+    }
+
+    /// Work: tells the target the sync UUID.
+    pub(super) fn send_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
+        self.send_now(volume, Packet::SyncUuid(uuid));
+    }
+
+    /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199).
+    pub(super) fn on_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("P_SYNC_UUID", volume) };
+        if v.state.disk < Disk::Negotiating {
+            return self.say(LogLevel::Info, Some(volume), "Ignoring SyncUUID packet!");
+        }
+        v.marks.early_sync_uuid = Some(uuid);
+        self.try_sync_uuid(volume);
+    }
+
+    /// Takes over a sync UUID that arrived, once this node is ready for it.
+    pub(super) fn try_sync_uuid(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if matches!(v.state.conn, Conn::WFSyncUUID | Conn::Behind)
+            && let Some(uuid) = v.marks.early_sync_uuid.take()
+        {
+            self.worker.push(Work::TakeSyncUuid { volume, uuid });
+        }
+    }
+
+    /// Work: the sync UUID replaces the current one, without rotation, and the run begins (S57).
+    pub(super) fn take_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if !matches!(v.state.conn, Conn::WFSyncUUID | Conn::Behind) {
+            return self.say(LogLevel::Info, Some(volume), "Ignoring SyncUUID packet!");
+        }
+        v.set_current(uuid);
+        v.set_bitmap_uuid(0);
+        let text = format!("updated sync uuid {}", uuids_text(v.uuids()));
+        self.say(LogLevel::Info, Some(volume), text);
+        self.worker.push(Work::StartResync { volume, side: Conn::SyncTarget });
+    }
+
+    /// Work: all bits are set for a full sync by command (A18).
+    pub(super) fn full_sync_ready(&mut self, volume: VolumeId) {
+        match self.volumes.get(&volume).map(|v| v.state.conn) {
+            Some(Conn::StartingSyncT) => {
+                self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
+                self.try_sync_uuid(volume);
+            }
+            Some(Conn::StartingSyncS) => {
+                self.worker.push(Work::StartResync { volume, side: Conn::SyncSource });
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection is gone, or the disk: the run ends where it is; bits stay (D101).
+    pub(super) fn stop_resync(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.resync = None;
+        v.ranges.release_resync();
+        self.retry_waiting(volume);
+    }
+
+    /// Keeps the books of pauses when the state changes (D137).
+    pub(super) fn note_resync_pause(&mut self, volume: VolumeId, old: State, new: State) {
+        let now = self.now;
+        let paused = |s: State| matches!(s.conn, Conn::PausedSyncS | Conn::PausedSyncT);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if old.conn.is_sync() && !new.conn.is_sync() {
+            v.resync = None;
+            v.ranges.release_resync();
+            return self.retry_waiting(volume);
+        }
+        let Some(resync) = v.resync.as_mut() else { return };
+        match (paused(old), paused(new)) {
+            (false, true) => {
+                resync.paused_since = Some(now);
+                resync.next_tick = None;
+            }
+            (true, false) => {
+                if let Some(since) = resync.paused_since.take() {
+                    resync.paused += now.since(since);
+                }
+                resync.next_tick = new.conn.is_sync_target().then_some(now);
+            }
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    /// Bits were cleared: for the progress figures.
+    pub(super) fn note_progress(&mut self, volume: VolumeId) {
+        let now = self.now;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let left = v.bits_set();
+        if let Some(resync) = v.resync.as_mut() {
+            resync.note_progress(now, left.saturating_sub(resync.failed));
+        }
+    }
+
+    /// Ends an exchange and lets its range go.
+    pub(super) fn end_exchange(&mut self, volume: VolumeId, id: u64) -> Option<Exchange> {
+        let v = self.volumes.get_mut(&volume)?;
+        let exchange = v.resync.as_mut()?.end(id)?;
+        v.ranges.release(Holder::Resync(id));
+        self.retry_waiting(volume);
+        Some(exchange)
+    }
+
+    /// Counts an exchange that failed: its bits stay (D126).
+    pub(super) fn count_failed(&mut self, volume: VolumeId, extent: Extent) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let (first, last) = extent.touched_bits();
+        let set = v.disk.as_ref().map_or(0, |disk| disk.bitmap.count_range(first, last));
+        if let Some(resync) = v.resync.as_mut() {
+            resync.failed += set;
+        }
+    }
+
+    /// Says how a run ended (D134).
+    pub(super) fn say_resync_done(&mut self, volume: VolumeId) {
+        let now = self.now;
+        let Some(v) = self.volumes.get(&volume) else { return };
+        let Some(resync) = &v.resync else { return };
+        let status = resync.status(now, v.bits_set(), 0);
+        let active = (status.elapsed_s - status.paused_s.min(status.elapsed_s)).max(1);
+        let text = format!(
+            "Resync done (total {} sec; paused {} sec; {} K/sec)",
+            status.elapsed_s.max(1),
+            status.paused_s,
+            resync.total * 4 / active
+        );
+        let failed = resync.failed;
+        self.say(LogLevel::Info, Some(volume), text);
+        if failed > 0 {
+            self.say(LogLevel::Warn, Some(volume), format!("            {failed} failed blocks"));
+        }
+    }
+
+    /// A block ack with the id of resync traffic (W89): the target settled a block.
+    pub(super) const fn resync_id() -> BlockId {
+        BlockId::RESYNC
+    }
+}

@@ -1,0 +1,185 @@
+//! The source of a resync: it serves what is asked for, and believes the target when it says that
+//! it is done (D119 to D124, D133, T39).
+
+use super::Node;
+use super::peer_read::{PeerRead, ReadKind};
+use super::ranges::Holder;
+use super::resync::Deferred;
+use super::rules::Manner;
+use super::state::{Conn, Disk, StateChange};
+use super::uuids::uuids_text;
+use crate::buffer::Buf;
+use crate::units::{Extent, VolumeId};
+use crate::wire::digest::DigestAlg;
+use crate::wire::packet::{BlockAck, BlockId, BlockRequest, Packet};
+
+/// Requests the target may have waiting here; more is an attack.
+const MAX_DEFERRED: usize = 1 << 16;
+
+impl Node {
+    /// P_RS_DATA_REQUEST, P_RS_THIN_REQ or P_CSUM_RS_REQUEST (D119).
+    pub(super) fn on_resync_request(
+        &mut self,
+        volume: VolumeId,
+        request: BlockRequest,
+        digest: Option<Vec<u8>>,
+    ) {
+        let Some(extent) = self.requested_extent(volume, request) else { return };
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if v.state.disk != Disk::UpToDate {
+            return self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
+        }
+        if v.state.conn == Conn::Ahead {
+            return self.ack(volume, extent, request.block_id, Packet::RsCancel);
+        }
+        let Some(resync) = v.resync.as_mut() else {
+            return self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
+        };
+        if resync.deferred.len() >= MAX_DEFERRED {
+            return self.protocol_error("the peer asks for too many blocks at once");
+        }
+        resync.deferred.push(Deferred { request, digest });
+        self.serve_deferred(volume);
+    }
+
+    /// A range was released: requests for it may be served.
+    pub(super) fn retry_ranges(&mut self, volume: VolumeId) {
+        if self.volumes.get(&volume).is_some_and(|v| v.resync.as_ref().is_some_and(|r| !r.deferred.is_empty())) {
+            self.serve_deferred(volume);
+        }
+    }
+
+    /// Serves the requests whose range nobody writes (W167). The range is held until the target has
+    /// settled the block, so that no write comes between (T6).
+    pub(super) fn serve_deferred(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(resync) = v.resync.as_mut().filter(|resync| resync.ready) else { return };
+        let deferred = std::mem::take(&mut resync.deferred);
+        for item in deferred {
+            let BlockRequest { sector, block_id, size } = item.request;
+            let Some(extent) = Extent::of_bytes(sector, u64::from(size)) else { continue };
+            let peer_writes =
+                self.links[0].peer_ios.values().any(|io| io.volume == volume && io.extent.overlaps(extent));
+            let Some(v) = self.volumes.get_mut(&volume) else { return };
+            let Some(resync) = v.resync.as_mut() else { return };
+            if v.ranges.written(extent) || peer_writes {
+                resync.deferred.push(item);
+                continue;
+            }
+            let exchange = resync.begin(extent);
+            v.ranges.hold(extent, Holder::Resync(exchange));
+            let kind = match item.digest {
+                Some(digest) => ReadKind::Checksum { exchange, digest },
+                None => ReadKind::Resync { exchange },
+            };
+            self.read_for_peer(PeerRead { volume, extent, block_id, kind });
+        }
+    }
+
+    /// A block for the target was read (D120).
+    pub(super) fn serve_resync(
+        &mut self,
+        volume: VolumeId,
+        extent: Extent,
+        block_id: BlockId,
+        exchange: u64,
+        data: Option<Buf>,
+    ) {
+        let Some(data) = data else {
+            self.end_exchange(volume, exchange);
+            self.count_failed(volume, extent);
+            return self.ack(volume, extent, block_id, Packet::NegRsDreply);
+        };
+        if self.volumes.get(&volume).is_none_or(|v| v.state.pdsk < Disk::Inconsistent) {
+            self.end_exchange(volume, exchange);
+            return;
+        }
+        let digest = self.link().digest_of(data.bytes());
+        self.count_sent(volume, extent);
+        self.send_data(volume, Packet::RsDataReply { sector: extent.start(), block_id, digest }, Some(data));
+    }
+
+    /// A block whose digest the target sent was read: equal, or to be sent (D121).
+    pub(super) fn serve_checksum(
+        &mut self,
+        volume: VolumeId,
+        extent: Extent,
+        block_id: BlockId,
+        exchange: u64,
+        digest: &[u8],
+        data: Option<Buf>,
+    ) {
+        let alg = self.link().config.as_ref().and_then(|config| config.options.csums_alg.clone());
+        let alg = alg.and_then(|name| DigestAlg::from_name(&name).ok());
+        let equal = match (&data, alg) {
+            (Some(data), Some(alg)) => alg.matches(data.bytes(), digest),
+            (Some(_), None) | (None, _) => false,
+        };
+        if equal {
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.set_in_sync(extent);
+            }
+            self.end_exchange(volume, exchange);
+            self.ack(volume, extent, block_id, Packet::RsIsInSync);
+            return self.source_progress(volume);
+        }
+        self.serve_resync(volume, extent, BlockId::RESYNC, exchange, data);
+    }
+
+    /// P_RS_IS_IN_SYNC: the block was equal (target, D121).
+    pub(super) fn on_resync_equal(&mut self, volume: VolumeId, ack: BlockAck) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a resync answer", volume) };
+        let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
+        v.set_in_sync(exchange.extent);
+        self.end_exchange(volume, exchange.id);
+        self.target_progress(volume);
+    }
+
+    /// The target settled a block (D124, W169).
+    pub(super) fn on_resync_ack(&mut self, volume: VolumeId, ack: BlockAck, ok: bool) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a resync ack", volume) };
+        let Some(extent) = Extent::of_bytes(ack.sector, u64::from(ack.size)).filter(|e| e.end() <= v.end) else {
+            return self.protocol_error("a resync ack for sectors outside the device");
+        };
+        let exchange = v.resync.as_ref().and_then(|r| r.find(ack.sector)).filter(|x| x.extent == extent);
+        let Some(exchange) = exchange else {
+            // Only what was sent in this run can be in sync by it.
+            return;
+        };
+        if ok {
+            v.set_in_sync(extent);
+        } else {
+            self.count_failed(volume, extent);
+        }
+        self.end_exchange(volume, exchange.id);
+        self.source_progress(volume);
+        self.serve_deferred(volume);
+    }
+
+    /// The target says that it is done: {Connected, UpToDate} (S32.3b).
+    pub(super) fn target_is_done(&mut self, volume: VolumeId) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.marks.target_said_done = true;
+        }
+        self.source_progress(volume);
+    }
+
+    /// Ends the run on the source once the target is done and no bit says otherwise (D133, T39).
+    pub(super) fn source_progress(&mut self, volume: VolumeId) {
+        self.note_progress(volume);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let failed = v.resync.as_ref().map_or(0, |r| r.failed);
+        if !v.state.conn.is_sync_source() || !v.marks.target_said_done || v.bits_set() > failed {
+            return;
+        }
+        v.marks.target_said_done = false;
+        self.say_resync_done(volume);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.rotate_bitmap_uuid(0);
+        let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
+        self.say(super::LogLevel::Info, Some(volume), text);
+        self.peer_has_our_uuids(volume);
+        let change = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::conn(Conn::Connected) };
+        self.change(volume, StateChange { disk: Some(Disk::UpToDate), ..change }, Manner::HARD);
+    }
+}

@@ -1,0 +1,216 @@
+//! The worker: after-state-change work, metadata writes and ordered packets, strictly one after
+//! the other (S8, D2).
+//!
+//! A piece of work may start disk operations; the next one begins when all of them have ended.
+//! A piece that has several steps puts them at the front of the queue, so that nothing comes
+//! between. Packets for the data socket go through here while anything is queued, so that what a
+//! state change causes is on the wire before the data admitted after it.
+
+use std::collections::VecDeque;
+
+use super::Node;
+use super::command::CommandId;
+use super::effect::{Device, DiskOp, Effect};
+use super::input::SocketId;
+use super::state::{Conn, State};
+use crate::buffer::Buf;
+use crate::units::VolumeId;
+use crate::wire::packet::Packet;
+
+/// A piece of work.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// What a state change of a volume sets off (S24).
+    AfterState { volume: VolumeId, old: State, new: State },
+    /// What a change of the connection state sets off (S26).
+    AfterConnection,
+    /// Write the superblock, if it changed, behind all that was written before (M81).
+    SyncMeta { volume: VolumeId },
+    /// A block of metadata, within `SyncMeta`.
+    MetaBlock { volume: VolumeId, offset: u64, block: Buf, fua: bool },
+    /// Write the changed pages of the bitmap, or all.
+    WriteBitmap { volume: VolumeId, all: bool },
+    /// Flush the data device, if it was written to.
+    FlushData { volume: VolumeId },
+    /// Flush the metadata device.
+    FlushMeta { volume: VolumeId },
+    /// Start a write of the peer that waited for its bits.
+    StartPeerIo { io: u64 },
+    /// Set all bits durably, as a full sync wants it (S61, M91).
+    SetAllBits { volume: VolumeId },
+    /// The bits themselves, within `SetAllBits`.
+    SetBitsInCore { volume: VolumeId },
+    /// Take FULL_SYNC off the superblock, within `SetAllBits`.
+    ClearFullSync { volume: VolumeId },
+    /// Make a new current UUID, durably, and tell the peer (S54, A9).
+    NewGeneration { volume: VolumeId },
+    /// The new generation is durable: unmirrored writes may be answered (T17).
+    GenerationDurable { volume: VolumeId },
+    /// Own UUIDs to the peer.
+    SendUuids { volume: VolumeId, flags: u64 },
+    /// Own state, as it is then, to the peer.
+    SendState { volume: VolumeId },
+    /// Own state as it was at the change that asked for it.
+    SendStateOf { volume: VolumeId, state: State },
+    /// Own sizes to the peer, with these dds flags.
+    SendSizes { volume: VolumeId, flags: u16 },
+    /// A new sync UUID as source, durable, then told (A6).
+    SyncUuid { volume: VolumeId },
+    /// Tell the target the sync UUID, within `SyncUuid`.
+    SendSyncUuid { volume: VolumeId, uuid: u64 },
+    /// Drop the connection and come back.
+    Reset { why: &'static str },
+    /// All bits are set for a full sync by command: go on with it (A18).
+    FullSyncReady { volume: VolumeId },
+    /// A packet to the peer, in order with the rest.
+    Send { socket: SocketId, volume: VolumeId, packet: Box<Packet>, payload: Option<Buf> },
+    /// Send the bitmap, if the volume still waits for that.
+    SendBitmap { volume: VolumeId, gate_closed: bool },
+    /// The bitmap is sent: merge is over, wait for the sync UUID (S67).
+    WaitSyncUuid { volume: VolumeId },
+    /// Take over the sync UUID and begin as target (S57).
+    TakeSyncUuid { volume: VolumeId, uuid: u64 },
+    /// Begin the resync (S58).
+    StartResync { volume: VolumeId, side: Conn },
+    /// The metadata of a beginning run is durable: requests may go out (I34).
+    ResyncReady { volume: VolumeId },
+    /// The data of a finished run is durable: say so (T1).
+    ResyncDurable { volume: VolumeId },
+    /// Continue with a peer state whose handshake had to write first (S66.13).
+    ResumeHandshake { volume: VolumeId, word: u32, conn: Conn },
+    /// Let the data socket's input go on.
+    Unhold { socket: SocketId },
+    /// Send the own parameters to the peer that was just authenticated (S29).
+    Introduce,
+    /// Complete what the lost connection left open (section 4.4 of datapath.md).
+    Sweep,
+    /// The connection is torn down: look for the peer again, or not (S28.6).
+    Reconnect,
+    /// The disk failed: close it and say so (A19, A20).
+    DropDisk { volume: VolumeId },
+    /// The last step of a detach.
+    CloseDisk { volume: VolumeId },
+    /// Both fresh disks are declared equal (S48).
+    SkipInitialSync { volume: VolumeId },
+    /// Wake the command that waits for all work before this.
+    Wake { command: CommandId },
+}
+
+/// The queue and the state of its head.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    queue: VecDeque<Work>,
+    /// Disk operations of the piece under way.
+    outstanding: u32,
+    /// The head waits for something else than a disk; it is tried again when anything happens.
+    blocked: bool,
+}
+
+impl Worker {
+    /// Appends work.
+    pub(super) fn push(&mut self, work: Work) {
+        self.queue.push_back(work);
+    }
+
+    /// Puts pieces before everything queued, in their order.
+    pub(super) fn push_front(&mut self, works: impl IntoIterator<Item = Work, IntoIter: DoubleEndedIterator>) {
+        for work in works.into_iter().rev() {
+            self.queue.push_front(work);
+        }
+    }
+
+    /// Whether nothing is queued or under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.outstanding == 0
+    }
+
+    /// A disk operation of the piece under way began.
+    pub(super) const fn began(&mut self) {
+        self.outstanding += 1;
+    }
+
+    /// A disk operation of the piece under way ended. A failure is dealt with where the disk is:
+    /// the pieces that follow find no usable disk and do nothing.
+    pub(super) const fn ended(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    /// The queued work, for those who look for a certain piece.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Work> {
+        self.queue.iter()
+    }
+
+    /// Drops packets for a socket that is gone.
+    pub(super) fn forget_socket(&mut self, gone: SocketId) {
+        self.queue.retain(|work| !matches!(work, Work::Send { socket, .. } if *socket == gone));
+    }
+}
+
+impl Node {
+    /// Runs work until the queue is empty or its head has to wait.
+    pub(super) fn run_worker(&mut self) {
+        self.worker.blocked = false;
+        while self.worker.outstanding == 0 && !self.worker.blocked {
+            let Some(work) = self.worker.queue.pop_front() else { return };
+            self.run_work(work);
+        }
+    }
+
+    /// Puts the piece back: it has to wait until something else happened.
+    fn block_on(&mut self, work: Work) {
+        self.worker.queue.push_front(work);
+        self.worker.blocked = true;
+    }
+
+    fn run_work(&mut self, work: Work) {
+        match work {
+            Work::AfterState { volume, old, new } => self.after_state(volume, old, new),
+            Work::AfterConnection => self.after_connection(),
+            Work::SyncMeta { volume } => self.sync_meta(volume),
+            Work::MetaBlock { volume, offset, block, fua } => self.meta_block(volume, offset, block, fua),
+            Work::WriteBitmap { volume, all } => self.write_bitmap(volume, all),
+            Work::FlushData { volume } => self.flush_data(volume),
+            Work::FlushMeta { volume } => self.start_work(volume, Device::Meta, DiskOp::Flush),
+            Work::StartPeerIo { io } => self.start_peer_io(io),
+            Work::SetAllBits { volume } => self.set_all_bits(volume),
+            Work::SetBitsInCore { volume } => self.set_bits_in_core(volume),
+            Work::ClearFullSync { volume } => self.clear_full_sync(volume),
+            Work::NewGeneration { volume } => self.new_generation(volume),
+            Work::GenerationDurable { volume } => self.generation_durable(volume),
+            Work::SendUuids { volume, flags } => self.send_uuids(volume, flags),
+            Work::SendState { volume } => self.send_state(volume),
+            Work::SendStateOf { volume, state } => self.send_state_of(volume, state),
+            Work::SendSizes { volume, flags } => self.send_sizes(volume, flags),
+            Work::SyncUuid { volume } => self.sync_uuid(volume),
+            Work::SendSyncUuid { volume, uuid } => self.send_sync_uuid(volume, uuid),
+            Work::Reset { why } => self.lose_link(Conn::NetworkFailure, why),
+            Work::FullSyncReady { volume } => self.full_sync_ready(volume),
+            Work::Send { socket, volume, packet, payload } => {
+                self.effects.push_back(Effect::Send { socket, volume, packet: *packet, payload });
+            }
+            Work::SendBitmap { volume, gate_closed } => {
+                if let Some(wait) = self.send_bitmap(volume, gate_closed) {
+                    self.block_on(wait);
+                }
+            }
+            Work::WaitSyncUuid { volume } => self.wait_sync_uuid(volume),
+            Work::TakeSyncUuid { volume, uuid } => self.take_sync_uuid(volume, uuid),
+            Work::StartResync { volume, side } => self.start_resync(volume, side),
+            Work::ResyncReady { volume } => self.resync_ready(volume),
+            Work::ResyncDurable { volume } => self.resync_durable(volume),
+            Work::ResumeHandshake { volume, word, conn } => self.resume_handshake(volume, word, conn),
+            Work::Unhold { socket } => self.effects.push_back(Effect::Hold { socket, hold: false }),
+            Work::Introduce => self.introduce(),
+            Work::Sweep => self.sweep(),
+            Work::Reconnect => self.reconnect(),
+            Work::DropDisk { volume } => {
+                if let Some(wait) = self.drop_disk(volume) {
+                    self.block_on(wait);
+                }
+            }
+            Work::CloseDisk { volume } => self.close_disk(volume),
+            Work::SkipInitialSync { volume } => self.skipped_initial_sync(volume),
+            Work::Wake { command } => self.wake_command(command),
+        }
+    }
+}
