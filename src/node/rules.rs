@@ -11,21 +11,10 @@ pub mod result;
 pub mod sanitize;
 
 use super::state::{Conn, Disk, Role, State, StateChange};
+use crate::config::values::Fencing;
 pub use checks::{hard_rules, hard_rules_conn, soft_rules, validity};
 pub use result::StateResult;
 pub use sanitize::{Warning, sanitize};
-
-/// What to do about a peer that cannot be reached (S78). The order is the specification's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fencing {
-    /// Nothing.
-    #[default]
-    DontCare,
-    /// Find out that the peer is outdated, before a promotion and after a loss.
-    ResourceOnly,
-    /// The same, and hold I/O until it is known.
-    ResourceAndStonith,
-}
 
 /// What the rules need to know besides the state vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What is refused: hard rules (S10), validity (S11) and soft rules (S12).
 
-use super::{Context, Fencing, StateResult};
+use super::{Context, StateResult};
+use crate::config::values::Fencing;
 use crate::node::state::{Conn, Disk, Role, State};
 
 /// The rules that hold for every change of a volume (S10): H1 to H7, and no failing without a disk.
@@ -55,10 +56,7 @@ pub fn validity(os: State, ns: State, ctx: &Context) -> StateResult {
         (primary && ns.conn < Conn::Connected && ns.disk < Disk::UpToDate, R::NoUpToDateDisk),
         /* V5  */
         (
-            fencing >= Fencing::ResourceOnly
-                && primary
-                && ns.conn < Conn::Connected
-                && ns.pdsk >= Disk::DUnknown,
+            fencing != Fencing::DontCare && primary && ns.conn < Conn::Connected && ns.pdsk >= Disk::DUnknown,
             R::PrimaryNop,
         ),
         /* V6  */

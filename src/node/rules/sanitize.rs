@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Context, Fencing};
+use super::Context;
+use crate::config::values::Fencing;
 use crate::node::state::{Conn, Disk, Role, State};
 
 /// A correction that is worth a line in the log once the change is accepted.

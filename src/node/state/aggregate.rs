@@ -1,6 +1,7 @@
 //! What the volumes of a resource add up to (S6).
 
 use super::{Conn, Disk, Role, State};
+use crate::config::values::Fencing;
 
 /// The resource's role: Primary if any volume is, else Secondary.
 #[must_use]
@@ -44,8 +45,15 @@ pub fn lowest_conn(volumes: impl IntoIterator<Item = State>) -> Option<Conn> {
 
 /// The strictest fencing policy among the volumes whose own disk is at least Consistent; `None` if
 /// there is no such volume.
-pub fn highest_fencing<P: Ord>(volumes: impl IntoIterator<Item = (State, P)>) -> Option<P> {
-    volumes.into_iter().filter(|(v, _)| v.disk >= Disk::Consistent).map(|(_, policy)| policy).max()
+#[must_use]
+pub fn highest_fencing(volumes: impl IntoIterator<Item = (State, Fencing)>) -> Option<Fencing> {
+    let strictness = |policy: &Fencing| match policy {
+        Fencing::DontCare => 0,
+        Fencing::ResourceOnly => 1,
+        Fencing::ResourceAndStonith => 2,
+    };
+    let counting = volumes.into_iter().filter(|(v, _)| v.disk >= Disk::Consistent);
+    counting.map(|(_, policy)| policy).max_by_key(strictness)
 }
 
 /// The tools' words for why I/O is suspended: any of `user`, `no-data`, `fencing`.
@@ -92,8 +100,10 @@ mod tests {
 
     #[test]
     fn fencing_counts_only_where_the_data_is_consistent() {
-        assert_eq!(highest_fencing([(A, 2), (B, 1)]), Some(1));
-        assert_eq!(highest_fencing([(A, 2)]), None);
+        use Fencing::*;
+        assert_eq!(highest_fencing([(A, ResourceAndStonith), (B, ResourceOnly)]), Some(ResourceOnly));
+        assert_eq!(highest_fencing([(B, ResourceAndStonith), (B, DontCare)]), Some(ResourceAndStonith));
+        assert_eq!(highest_fencing([(A, ResourceAndStonith)]), None);
     }
 
     #[test]
