@@ -202,7 +202,7 @@ impl Layout {
                 if capacity <= u64::from(bm_offset) {
                     return Err(LayoutError::TooSmall { bytes: capacity * SECTOR_BYTES });
                 }
-                let size = u32::try_from(capacity).unwrap_or(u32::MAX & !7);
+                let size = u32::try_from(capacity).unwrap_or(!7);
                 (BLOCK_SECTORS as i32, bm_offset as i32, size)
             }
             Placement::Indexed(_) => {

@@ -3,7 +3,11 @@
 //! - [`layout`]: where superblock, activity log and bitmap lie (M6..M18)
 //! - [`superblock`]: the 4 KiB superblock (M19..M33) and the flag word
 //! - [`uuid`]: the four generation UUIDs and what events do to them (M95..M97)
+//! - [`bitmap`]: pages of the out-of-sync bitmap on disk (M40..M44)
+//! - [`activity_log`]: transaction blocks and what they say after a crash (M51..M73)
 
+pub mod activity_log;
+pub mod bitmap;
 pub mod layout;
 pub mod superblock;
 pub mod uuid;
