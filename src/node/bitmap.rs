@@ -324,12 +324,7 @@ impl Bitmap {
         (first.get() <= last).then_some((first.get(), last))
     }
 
-    fn change_range(
-        &mut self,
-        first: BitIndex,
-        last: BitIndex,
-        change: impl Fn(u64, u64) -> u64,
-    ) -> u64 {
+    fn change_range(&mut self, first: BitIndex, last: BitIndex, change: impl Fn(u64, u64) -> u64) -> u64 {
         let Some((first, last)) = self.clip(first, last) else { return 0 };
         self.change_words(word_masks(first, last), change)
     }

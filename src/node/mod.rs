@@ -1,6 +1,8 @@
 //! The core: every decision one node takes about a resource. No I/O, no clock, no randomness of its
 //! own.
 
+pub mod activity_log;
+pub mod bitmap;
 pub mod command;
 pub mod effect;
 pub mod input;
