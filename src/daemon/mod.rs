@@ -1,1 +1,7 @@
-//! Placeholder: the module's owner replaces this file.
+//! The daemon: one thread for each resource, and the control plane beside them.
+//!
+//! - [`settings`]: its own settings
+//! - [`handlers`]: the programs called for events
+
+pub mod handlers;
+pub mod settings;
