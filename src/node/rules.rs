@@ -11,7 +11,7 @@ pub mod result;
 pub mod sanitize;
 
 use super::state::{Conn, Disk, Role, State, StateChange};
-use crate::config::values::Fencing;
+pub use crate::config::values::Fencing;
 pub use checks::{hard_rules, hard_rules_conn, soft_rules, validity};
 pub use result::StateResult;
 pub use sanitize::{Warning, sanitize};
