@@ -4,8 +4,10 @@
 pub mod activity_log;
 pub mod bitmap;
 pub mod command;
+pub mod decision;
 pub mod effect;
 pub mod input;
+pub mod resync_rate;
 pub mod rules;
 pub mod state;
 pub mod status;
