@@ -17,33 +17,64 @@ pub const PAGE_BYTES: usize = 4096;
 #[repr(C, align(4096))]
 pub struct Page([u8; PAGE_BYTES]);
 
-/// A payload: `len` bytes at the start of aligned pages, shared within one thread.
+/// A place that wants pages back: called when the last owner of a [`Buf`] over them is gone.
+pub trait Home {
+    /// Takes back what [`Buf::pooled`] lent out.
+    fn take_back(&self, pages: Vec<Page>);
+}
+
+/// A payload: bytes in aligned pages, shared within one thread.
 ///
 /// Cloning shares the memory. [`Buf::bytes_mut`] works only while there is a single owner.
 #[derive(Clone)]
 pub struct Buf {
-    pages: Rc<Vec<Page>>,
+    memory: Rc<Memory>,
+    start: usize,
     len: usize,
+}
+
+struct Memory {
+    pages: Vec<Page>,
+    home: Option<Rc<dyn Home>>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.take_back(std::mem::take(&mut self.pages));
+        }
+    }
 }
 
 impl Buf {
     /// A buffer of `len` zero bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        // Allocated zeroed: large buffers come from the kernel as untouched zero pages.
-        let pages = Page::new_vec_zeroed(len.div_ceil(PAGE_BYTES)).unwrap_or_default();
-        assert!(pages.len() * PAGE_BYTES >= len, "out of memory for a payload of {len} bytes");
-        Self { pages: Rc::new(pages), len }
+        Self::from_pages(zeroed_pages(len.div_ceil(PAGE_BYTES)), len)
     }
 
-    /// A buffer over pages that somebody pooled; their content stays as it is.
+    /// A buffer over pages; their content stays as it is.
     ///
     /// # Panics
     /// If the pages hold fewer than `len` bytes.
     #[must_use]
     pub fn from_pages(pages: Vec<Page>, len: usize) -> Self {
+        Self::over(pages, len, None)
+    }
+
+    /// A buffer over pages that go back to `home` when the last owner is gone; their content stays
+    /// as it is.
+    ///
+    /// # Panics
+    /// If the pages hold fewer than `len` bytes.
+    #[must_use]
+    pub fn pooled(pages: Vec<Page>, len: usize, home: Rc<dyn Home>) -> Self {
+        Self::over(pages, len, Some(home))
+    }
+
+    fn over(pages: Vec<Page>, len: usize, home: Option<Rc<dyn Home>>) -> Self {
         assert!(pages.len() * PAGE_BYTES >= len, "{} pages cannot hold {len} bytes", pages.len());
-        Self { pages: Rc::new(pages), len }
+        Self { memory: Rc::new(Memory { pages, home }), start: 0, len }
     }
 
     /// A buffer with a copy of `bytes`.
@@ -71,20 +102,36 @@ impl Buf {
     /// The payload.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.pages.as_slice().as_bytes()[..self.len]
+        &self.memory.pages.as_slice().as_bytes()[self.start..][..self.len]
     }
 
     /// The payload, to be written; `None` while the memory is shared.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        let len = self.len;
-        Rc::get_mut(&mut self.pages).map(|pages| &mut pages.as_mut_slice().as_mut_bytes()[..len])
+        let (start, len) = (self.start, self.len);
+        Rc::get_mut(&mut self.memory)
+            .map(|memory| &mut memory.pages.as_mut_slice().as_mut_bytes()[start..][..len])
     }
 
-    /// Gives the pages back to a pool if this was the last owner.
+    /// `len` bytes of this payload from `start`, sharing its memory. Aligned as `start` is.
+    ///
+    /// # Panics
+    /// If the payload ends before that.
     #[must_use]
-    pub fn into_pages(self) -> Option<Vec<Page>> {
-        Rc::try_unwrap(self.pages).ok()
+    pub fn part(&self, start: usize, len: usize) -> Self {
+        assert!(start <= self.len && len <= self.len - start, "{start}+{len} of {} bytes", self.len);
+        Self { memory: Rc::clone(&self.memory), start: self.start + start, len }
     }
+}
+
+/// Fresh pages full of zeroes. Large runs come from the kernel untouched.
+///
+/// # Panics
+/// When there is no memory left.
+#[must_use]
+pub fn zeroed_pages(count: usize) -> Vec<Page> {
+    let pages = Page::new_vec_zeroed(count).unwrap_or_default();
+    assert!(pages.len() == count, "out of memory for {count} pages");
+    pages
 }
 
 impl fmt::Debug for Buf {
@@ -103,6 +150,8 @@ impl Eq for Buf {}
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -113,6 +162,31 @@ mod tests {
         assert!(buf.bytes_mut().is_none());
         drop(shared);
         assert!(buf.bytes_mut().is_some());
-        assert_eq!(buf.into_pages().map(|p| p.len()), Some(2));
+    }
+
+    #[test]
+    fn a_part_shares_the_memory_of_the_whole() {
+        let mut whole = Buf::zeroed(8192);
+        whole.bytes_mut().unwrap()[5000] = 9;
+        let part = whole.part(4096, 1024).part(512, 512);
+        assert_eq!((part.len(), part.bytes()[5000 - 4096 - 512]), (512, 9));
+        assert!(whole.bytes_mut().is_none());
+    }
+
+    #[test]
+    fn pooled_pages_go_home_with_the_last_owner() {
+        struct Counter(Cell<usize>);
+        impl Home for Counter {
+            fn take_back(&self, pages: Vec<Page>) {
+                self.0.set(self.0.get() + pages.len());
+            }
+        }
+        let home = Rc::new(Counter(Cell::new(0)));
+        let first = Buf::pooled(zeroed_pages(2), 4097, Rc::clone(&home) as Rc<dyn Home>);
+        let second = first.part(0, 512);
+        drop(first);
+        assert_eq!(home.0.get(), 0);
+        drop(second);
+        assert_eq!(home.0.get(), 2);
     }
 }
