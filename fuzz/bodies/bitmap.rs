@@ -78,9 +78,9 @@ pub(crate) fn round_trip(mut data: &[u8]) {
             2 => u64::from(*kind) << (count % 64),
             _ => u64::from(*kind).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(u32::from(*count)),
         };
-        words.extend(std::iter::repeat_n(word, if kind & 0x40 != 0 { usize::from(*count) * 8 } else { 1 }));
+        words.extend(std::iter::repeat_n(word, if kind & 0x40 != 0 { usize::from(*count) * 2 } else { 1 }));
         data = rest;
-        if words.len() > 1 << 14 {
+        if words.len() > 2000 {
             break;
         }
     }
