@@ -1,9 +1,14 @@
 //! The on-disk metadata.
 
 use urbd::meta::BLOCK_BYTES;
+use urbd::meta::activity_log::{
+    Block, CONTEXT_SLOTS, Change, MAX_CHANGES, Transaction, Verdict, effective_slots, initialised_block,
+    recover,
+};
+use urbd::meta::bitmap::{PAGE_WORDS, page_place, pages_of, words_of};
 use urbd::meta::layout::{Layout, Placement, Striping};
 use urbd::meta::superblock::Superblock;
-use urbd::units::Sector;
+use urbd::units::{AlExtent, Sector};
 
 /// Bytes: placement, size of the device in sectors, sizes for an attach, then the block. A block
 /// that is accepted describes areas inside the device that do not overlap, and survives a rewrite.
@@ -45,6 +50,153 @@ pub(crate) fn superblock_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// Bytes: number of blocks, then for each block a kind and content. Blocks with a right checksum
+/// and any content are read, and read the same once rewritten; recovery says nothing that no
+/// block says.
+pub(crate) fn log_recovery(mut data: &[u8]) {
+    let blocks = usize::from(super::take_byte(&mut data) % 12) + 1;
+    let mut ring = vec![initialised_block(); blocks];
+    for block in &mut ring {
+        let kind = super::take_byte(&mut data);
+        let len = usize::from(super::take_byte(&mut data)) * 16;
+        let (content, rest) = data.split_at(len.min(data.len()));
+        data = rest;
+        if kind % 4 == 0 {
+            continue;
+        }
+        // What is not given stays as in a block without changes: all ones.
+        block[16..].fill(0xff);
+        block[4..4 + content.len().min(BLOCK_BYTES - 4)]
+            .copy_from_slice(&content[..content.len().min(BLOCK_BYTES - 4)]);
+        if kind % 4 != 1 {
+            seal(block);
+        }
+    }
+    let mut named = Vec::new();
+    let mut corrupt = 0;
+    for block in &ring {
+        match Block::decode(block) {
+            Block::Initialised => {}
+            Block::Invalid | Block::UnknownType(_) => corrupt += 1,
+            Block::Update(transaction) => {
+                assert_eq!(Block::decode(&transaction.encode()), Block::Update(transaction.clone()));
+                named.extend(transaction.context.iter().flatten());
+                named.extend(transaction.changes.iter().filter_map(|change| change.extent));
+            }
+        }
+    }
+    let recovery = recover(&ring);
+    assert_eq!(recovery.corrupt_blocks, corrupt);
+    match recovery.verdict {
+        Verdict::Hot(hot) | Verdict::Incomplete(hot) => {
+            assert!(hot.iter().all(|extent| named.contains(extent)), "an extent out of nowhere");
+        }
+        Verdict::Empty => assert!(corrupt <= 1 && named.is_empty()),
+        Verdict::NoUpdate => assert!(corrupt > 0 && corrupt < blocks),
+        Verdict::Unusable => assert_eq!(corrupt, blocks),
+    }
+}
+
+/// Rings of transactions, with garbage, torn and unused blocks among them.
+pub(crate) fn log_recovery_seeds() -> Vec<Vec<u8>> {
+    let mut transaction = Transaction {
+        number: u32::MAX - 1,
+        slots: 67,
+        context_start: 0,
+        context: (0..67).map(|slot| (slot % 3 != 0).then(|| AlExtent::new(slot * 5))).collect(),
+        changes: vec![
+            Change { slot: 3, extent: Some(AlExtent::new(1000)) },
+            Change { slot: 4, extent: None },
+        ],
+    };
+    let mut seed = vec![7];
+    for kind in [2, 2, 2, 0, 2, 1, 3, 2] {
+        let block = transaction.encode();
+        seed.extend([kind, 44]);
+        seed.extend_from_slice(&block[4..4 + 44 * 16]);
+        transaction.number = transaction.number.wrapping_add(1);
+    }
+    vec![
+        seed.clone(),
+        [&[1], &seed[1..1500]].concat(),
+        vec![0, 2, 0],
+        vec![3],
+        vec![7, 1, 0, 2, 0, 0, 0, 1, 0],
+    ]
+}
+
+/// Bytes: ring, slots and first number, whether the last write was torn, then transactions. What a
+/// crash leaves on disk gives exactly the slots as they were after the last complete transaction.
+pub(crate) fn log_crash(mut data: &[u8]) {
+    let blocks = if super::take_byte(&mut data) & 1 == 0 { 8 } else { 16 };
+    let configured = u32::from(super::take_byte(&mut data)) << 8 | u32::from(super::take_byte(&mut data));
+    let slots = effective_slots(configured, Striping::new(1, blocks).unwrap());
+    let mut number = super::take_number(&mut data) as u32;
+    let torn = super::take_byte(&mut data);
+
+    let mut ring = vec![initialised_block(); blocks as usize];
+    let mut held = vec![None; usize::from(slots)];
+    let mut before = held.clone();
+    let mut window = 0;
+    let mut written = 0;
+    while !data.is_empty() {
+        let count = usize::from(super::take_byte(&mut data)) % MAX_CHANGES + 1;
+        let changes: Vec<Change> = (0..count).map(|_| change(&mut data, slots)).collect();
+        let end = (window + CONTEXT_SLOTS).min(held.len());
+        let context = held[window..end].to_vec();
+        let context_start = window as u16;
+        let transaction = Transaction { number, slots, context_start, context, changes };
+        window = if end == held.len() { 0 } else { end };
+        ring[number as usize % blocks as usize] = transaction.encode();
+        before.clone_from(&held);
+        for change in transaction.changes {
+            held[usize::from(change.slot)] = change.extent;
+        }
+        number = number.wrapping_add(1);
+        written += 1;
+    }
+    if torn != 0 && written > 0 {
+        let newest = number.wrapping_sub(1) as usize % blocks as usize;
+        ring[newest][4095 - usize::from(torn)] ^= torn;
+        (held, written) = (before, written - 1);
+    }
+    let hot: Vec<AlExtent> = held.into_iter().flatten().collect();
+    match recover(&ring).verdict {
+        Verdict::Hot(recovered) => assert_eq!(recovered, hot),
+        Verdict::Empty | Verdict::NoUpdate => assert_eq!(written, 0),
+        other @ (Verdict::Unusable | Verdict::Incomplete(_)) => panic!("{other:?} after a plain crash"),
+    }
+}
+
+/// Logs that were used for a while, with few and with many slots, crashed and torn.
+pub(crate) fn log_crash_seeds() -> Vec<Vec<u8>> {
+    let work: Vec<u8> = (0..2000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut seeds = Vec::new();
+    for (ring, configured, first) in [(0, 67_u16, 0_u64), (0, 6433, 0xffff_fff0), (1, 13_000, 7)] {
+        for torn in [0, 1, 0x80] {
+            for len in [3, 40, 2000] {
+                let head = [&[ring], &configured.to_be_bytes()[..], &first.to_be_bytes(), &[torn]].concat();
+                seeds.push([&head, &work[..len]].concat());
+            }
+        }
+    }
+    seeds
+}
+
+fn change(data: &mut &[u8], slots: u16) -> Change {
+    let slot = u16::from(super::take_byte(data)) << 8 | u16::from(super::take_byte(data));
+    let extent = super::take_byte(data);
+    Change { slot: slot % slots, extent: (extent & 7 != 0).then(|| AlExtent::new(u32::from(extent))) }
+}
+
+/// Gives a block of any content the magic and the checksum of a log block (M53).
+fn seal(block: &mut [u8; BLOCK_BYTES]) {
+    block[..4].copy_from_slice(&0x69cb_65a2_u32.to_be_bytes());
+    block[8..12].fill(0);
+    let crc = !crc32c::crc32c_append(u32::MAX, block);
+    block[8..12].copy_from_slice(&crc.to_be_bytes());
+}
+
 fn placement(byte: u8) -> Placement {
     match byte {
         0 => Placement::Internal,
@@ -69,6 +221,19 @@ fn check_layout(layout: &Layout, capacity: u64) {
         }
         if layout.placement().is_internal() {
             assert!(layout.max_data_sectors() * 512 <= start, "{layout:?} overlaps the data");
+        }
+    }
+    // The bits of the largest device fit into the pages that have a place.
+    let end = Sector::new(layout.max_data_sectors());
+    for page in [0, pages_of(end) / 2, pages_of(end).saturating_sub(1)] {
+        let words = words_of(end).saturating_sub(page * PAGE_WORDS as u64).min(PAGE_WORDS as u64);
+        let place = page_place(layout, page);
+        assert!(
+            words == 0 || place.is_some_and(|place| place.bytes as u64 >= words * 8),
+            "{layout:?} {page}"
+        );
+        if let Some(place) = place {
+            assert!(place.byte >= bitmap.0 && place.byte + place.bytes as u64 <= bitmap.0 + bitmap.1);
         }
     }
     let blocks = layout.striping().blocks();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod bitmap;
+pub(crate) mod control;
 pub(crate) mod meta;
 pub(crate) mod nbd;
 pub(crate) mod wire;
@@ -25,6 +26,9 @@ pub(crate) struct Body {
 pub(crate) const BODIES: &[Body] = &[
     Body { name: "bitmap_receiving", run: bitmap::receiving, seeds: bitmap::receiving_seeds },
     Body { name: "bitmap_round_trip", run: bitmap::round_trip, seeds: bitmap::round_trip_seeds },
+    Body { name: "control_messages", run: control::messages, seeds: control::messages_seeds },
+    Body { name: "meta_log_crash", run: meta::log_crash, seeds: meta::log_crash_seeds },
+    Body { name: "meta_log_recovery", run: meta::log_recovery, seeds: meta::log_recovery_seeds },
     Body { name: "meta_superblock", run: meta::superblock, seeds: meta::superblock_seeds },
     Body { name: "nbd_negotiation", run: nbd::negotiation, seeds: nbd::negotiation_seeds },
     Body { name: "nbd_transmission", run: nbd::transmission, seeds: nbd::transmission_seeds },
