@@ -1,20 +1,25 @@
 //! Making extents hot before a write may start (D7 to D9, D90).
 
 use super::Node;
-use super::activity_log::Acquire;
+use super::activity_log::Reserved;
 use super::effect::{Device, DiskOp};
 use super::input::DiskFault;
 use super::request::extent_of;
-use super::tickets::{ActivityStep, Purpose};
+use super::tickets::{ActivityStep, PageFor, Purpose};
 use super::volume::Admitted;
 use crate::buffer::Buf;
 use crate::units::{Extent, VolumeId};
 
+/// Activity-log extents whose bits share a page of the bitmap.
+const EXTENTS_A_PAGE: u64 = 32;
+
 /// A transaction under way.
 #[derive(Debug)]
 pub(super) struct Transaction {
-    /// Page writes and flushes that must end before the block is written.
+    /// Operations that must end before the next step.
     pub(super) outstanding: u32,
+    /// Bitmap pages of the extents that leave.
+    pub(super) pages: Vec<u64>,
     /// The block and its place, until it is written.
     pub(super) block: Option<(u64, Buf)>,
     /// A flush comes between pages and block.
@@ -32,7 +37,7 @@ impl Node {
         }
         let (first, last) = extent.al_extents();
         let Some(disk) = v.disk.as_deref_mut() else { return };
-        if v.al_waiting.is_empty() && disk.al.probe(first, last) {
+        if v.al_waiting.is_empty() && first == last && disk.al.probe(first) {
             return self.route_write(volume, admitted, true);
         }
         v.al_waiting.push_back(admitted);
@@ -51,19 +56,26 @@ impl Node {
             while let Some(admitted) = v.al_waiting.front() {
                 let Some(extent) = extent_of(&admitted.parked.request) else { break };
                 let (first, last) = extent.al_extents();
-                let acquired = disk.al.acquire(first, last);
-                let Some(admitted) = (match acquired {
-                    Acquire::Full => None,
-                    Acquire::Hot | Acquire::Pending => v.al_waiting.pop_front(),
-                }) else {
-                    break;
+                let queue = match disk.al.reserve(first, last) {
+                    Reserved::Hot => &mut hot,
+                    Reserved::Pending => &mut v.al_commit,
+                    Reserved::WaitForCommit | Reserved::WaitForSlots => break,
+                    // More extents than a transaction holds: the front splits such requests.
+                    Reserved::TooMany => {
+                        v.al_refused.extend(v.al_waiting.pop_front());
+                        continue;
+                    }
                 };
-                if acquired == Acquire::Hot { hot.push(admitted) } else { v.al_commit.push(admitted) }
+                queue.extend(v.al_waiting.pop_front());
             }
         }
         self.begin_transaction(volume);
         for admitted in hot {
             self.route_write(volume, admitted, true);
+        }
+        let refused = self.volumes.get_mut(&volume).map(|v| std::mem::take(&mut v.al_refused));
+        for admitted in refused.unwrap_or_default() {
+            self.refuse_write(volume, admitted);
         }
     }
 
@@ -76,31 +88,23 @@ impl Node {
             return;
         }
         if !disk.options.al_updates {
-            disk.al.commit();
-            return self.transaction_done(volume, true);
+            disk.al.commit_unlogged();
+            return self.transaction_done(volume);
         }
-        let transaction = disk.al.begin_transaction();
-        let base = disk.layout.bitmap_byte();
-        let pages = disk.bitmap.dirty_pages_of(&transaction.evicted);
-        let mut writes = Vec::with_capacity(pages.len());
-        for page in pages {
-            writes.push((base + page as u64 * 4096, Buf::copied(&disk.bitmap.page_bytes(page))));
-            disk.bitmap.mark_clean(page);
-        }
+        let Some(transaction) = disk.al.begin_transaction() else { return };
         let offset = disk.layout.al_block_byte(transaction.position);
-        // Data of the extents that leave must be durable as well (T2).
-        let flush = disk.options.md_flushes && !transaction.evicted.is_empty();
+        let mut pages: Vec<u64> =
+            transaction.evicted.iter().map(|e| u64::from(e.get()) / EXTENTS_A_PAGE).collect();
+        pages.dedup();
         disk.transaction = Some(Transaction {
-            outstanding: writes.len() as u32,
-            block: Some((offset, Buf::copied(&transaction.block))),
-            flush,
+            outstanding: 0,
+            // Data of the extents that leave must be durable as well (T2).
+            flush: disk.options.md_flushes && !pages.is_empty(),
+            pages,
+            block: Some((offset, Buf::copied(&transaction.block[..]))),
             failed: false,
         });
         v.counters.al += 1;
-        for (offset, data) in writes {
-            let op = DiskOp::Write { offset, data, fua: false };
-            self.start_disk(volume, Device::Meta, op, Purpose::Activity { step: ActivityStep::Page });
-        }
         self.continue_transaction(volume);
     }
 
@@ -113,13 +117,20 @@ impl Node {
         }
         if transaction.failed {
             disk.transaction = None;
-            disk.al.commit();
-            return self.transaction_done(volume, false);
+            disk.al.commit(false);
+            return self.transaction_done(volume);
+        }
+        let unwritten: Vec<u64> =
+            transaction.pages.iter().copied().filter(|page| !disk.bitmap.is_written(*page)).collect();
+        if !unwritten.is_empty() {
+            return self.write_leaving_pages(volume, &unwritten);
         }
         if std::mem::take(&mut transaction.flush) {
             let separate = disk.facts.separate_meta && disk.unflushed;
             transaction.outstanding = 1 + u32::from(separate);
-            disk.unflushed = false;
+            if separate || !disk.facts.separate_meta {
+                disk.unflushed = false;
+            }
             let purpose = Purpose::Activity { step: ActivityStep::Flush };
             self.start_disk(volume, Device::Meta, DiskOp::Flush, purpose);
             if separate {
@@ -134,15 +145,39 @@ impl Node {
             return self.start_disk(volume, Device::Meta, op, purpose);
         }
         disk.transaction = None;
-        disk.al.commit();
-        self.transaction_done(volume, true);
+        disk.al.commit(true);
+        self.transaction_done(volume);
+    }
+
+    /// Bits of extents that leave the log must be on disk before (D90.3). A page that is being
+    /// written already is waited for.
+    fn write_leaving_pages(&mut self, volume: VolumeId, pages: &[u64]) {
+        for page in pages {
+            let started = self.write_page(volume, *page, PageFor::ActivityLog);
+            if started
+                && let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut())
+                && let Some(transaction) = disk.transaction.as_mut()
+            {
+                transaction.outstanding += 1;
+            }
+        }
+    }
+
+    /// A page was written: a transaction may have waited for it. `own`: on its behalf.
+    pub(super) fn transaction_step(&mut self, volume: VolumeId, own: bool, ok: bool) {
+        let disk = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut());
+        let Some(transaction) = disk.and_then(|disk| disk.transaction.as_mut()) else { return };
+        if own {
+            transaction.outstanding -= 1;
+            transaction.failed |= !ok;
+        }
+        self.continue_transaction(volume);
     }
 
     /// A step of a transaction ended.
     pub(super) fn activity_done(
         &mut self,
         volume: VolumeId,
-        _device: Device,
         step: ActivityStep,
         result: &Result<Option<Buf>, DiskFault>,
     ) {
@@ -162,7 +197,7 @@ impl Node {
 
     /// The extents of the transaction are hot, or the disk is gone: the writes go on either way,
     /// and find the disk unusable if it is (D20).
-    fn transaction_done(&mut self, volume: VolumeId, _ok: bool) {
+    fn transaction_done(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         for admitted in std::mem::take(&mut v.al_commit) {
             self.route_write(volume, admitted, true);
@@ -175,7 +210,7 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(disk) = v.disk.as_deref_mut() else { return };
         let (first, last) = extent.al_extents();
-        disk.al.put(first, last);
+        disk.al.release(first, last);
         if !v.al_waiting.is_empty() {
             self.run_activity(volume);
         }

@@ -11,7 +11,9 @@ impl Node {
     pub(super) fn after_state(&mut self, volume: VolumeId, old: State, new: State) {
         let mut steps = Vec::new();
         self.after_both_up_to_date(volume, old, new); // A2
-        if entered(old, new, |s| s.role == Role::Primary && s.disk < Disk::UpToDate && s.pdsk < Disk::UpToDate) {
+        if entered(old, new, |s| {
+            s.role == Role::Primary && s.disk < Disk::UpToDate && s.pdsk < Disk::UpToDate
+        }) {
             self.call_handler("pri-on-incon-degr", Some(volume)); // A3
         }
         self.thaw(new); // A4, A5
@@ -100,7 +102,9 @@ impl Node {
     fn generation_queued(&self, volume: VolumeId) -> bool {
         self.worker.iter().any(|work| match work {
             Work::NewGeneration { volume: v } | Work::GenerationDurable { volume: v } => *v == volume,
-            Work::AfterState { volume: v, old, new } => *v == volume && self.loses_peer_data(volume, *old, *new),
+            Work::AfterState { volume: v, old, new } => {
+                *v == volume && self.loses_peer_data(volume, *old, *new)
+            }
             _ => false,
         })
     }
@@ -122,10 +126,7 @@ impl Node {
             return;
         }
         if old.disk == Disk::Attaching && new.disk == Disk::Negotiating {
-            steps.extend([
-                Work::SendSizes { volume, flags: 0 },
-                Work::SendUuids { volume, flags: 0 },
-            ]); // A13
+            steps.extend([Work::SendSizes { volume, flags: 0 }, Work::SendUuids { volume, flags: 0 }]); // A13
         }
         let send_state = (old.disk == Disk::Attaching && new.disk == Disk::Negotiating)
             || (old.aftr_isp, old.user_isp) != (new.aftr_isp, new.user_isp) // A14

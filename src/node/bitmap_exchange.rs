@@ -2,8 +2,8 @@
 //! target merges and sends the result back.
 
 use super::Node;
-use super::state::{Conn, StateChange};
 use super::rules::Manner;
+use super::state::{Conn, StateChange};
 use super::worker::Work;
 use crate::units::{BitIndex, VolumeId, bits_of};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
@@ -31,7 +31,9 @@ impl Node {
             SetBits::Run { first, count } => {
                 bitmap.set(BitIndex::new(first), BitIndex::new(first + count - 1));
             }
-            SetBits::Word { index, word } => bitmap.or_word(index, word),
+            SetBits::Word { index, word } => {
+                bitmap.or_words(index, &[word]);
+            }
         });
         match result {
             Ok(true) => {
@@ -61,7 +63,8 @@ impl Node {
     /// way: every later write is in it, or announced after it (T41, D154). Returns the piece again
     /// while requests are unfinished.
     pub(super) fn send_bitmap(&mut self, volume: VolumeId, gate_closed: bool) -> Option<Work> {
-        let (apv, use_rle) = (self.link().apv, self.link().config.as_ref().is_some_and(|c| c.options.use_rle));
+        let (apv, use_rle) =
+            (self.link().apv, self.link().config.as_ref().is_some_and(|c| c.options.use_rle));
         let v = self.volumes.get_mut(&volume)?;
         if !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
             if gate_closed {
@@ -80,7 +83,9 @@ impl Node {
         let mut packets = Vec::new();
         if let Some(disk) = &v.disk {
             let bitmap = &disk.bitmap;
-            while let Some(packet) = sender.next_packet(|index, words: &mut [u64]| bitmap.words(index, words)) {
+            while let Some(packet) = sender.next_packet(|index, words: &mut [u64]| {
+                bitmap.read_words(index, words);
+            }) {
                 packets.push(packet);
             }
         }

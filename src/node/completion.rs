@@ -4,7 +4,6 @@
 use super::Node;
 use super::effect::ReplyError;
 use super::input::DiskFault;
-use super::state::Disk;
 use super::transfer_log::{Kind, LocalLeg, Req, ReqKey};
 use super::volume::Parked;
 use crate::buffer::Buf;

@@ -5,7 +5,7 @@
 
 use super::Node;
 use super::effect::{Effect, LogLevel};
-use super::rules::{Context, Fencing, Immediate, Manner, StateResult, immediate};
+use super::rules::{Context, Immediate, Manner, StateResult, immediate};
 use super::state::{Conn, Disk, Role, State, StateChange, flags};
 use super::worker::Work;
 use crate::config::options;
@@ -19,7 +19,7 @@ impl Node {
         let v = self.volumes.get(&volume);
         let disk = v.and_then(|v| v.disk.as_deref());
         Context {
-            fencing: disk.map_or(Fencing::DontCare, |disk| fencing(disk.options.fencing)),
+            fencing: disk.map_or(options::Fencing::DontCare, |disk| disk.options.fencing),
             suspend_without_data: self.options.on_no_data_accessible
                 == options::OnNoDataAccessible::SuspendIo,
             net_configured: net.is_some(),
@@ -163,14 +163,5 @@ impl Node {
             && v.disk.is_some()
             && (new.role == Role::Primary || new.peer == Role::Primary)
             && v.uuids()[1] == 0
-    }
-}
-
-/// The disk option in the words of the rules.
-const fn fencing(option: options::Fencing) -> Fencing {
-    match option {
-        options::Fencing::DontCare => Fencing::DontCare,
-        options::Fencing::ResourceOnly => Fencing::ResourceOnly,
-        options::Fencing::ResourceAndStonith => Fencing::ResourceAndStonith,
     }
 }

@@ -9,13 +9,12 @@ use super::effect::{Effect, LogLevel};
 use super::input::{DialFault, SocketEnd, SocketId};
 use super::link::{Features, Phase};
 use super::rendezvous::{Rendezvous, Step, Wish};
-use super::state::Conn;
 use super::worker::Work;
 use crate::units::{Moment, VolumeId};
-use crate::wire::{Phase as WirePhase, Reaction, Socket};
 use crate::wire::auth::{AuthError, CramHmac};
 use crate::wire::codec::Dialect;
 use crate::wire::packet::{CHALLENGE_BYTES, Packet};
+use crate::wire::{Phase as WirePhase, Reaction, Socket};
 
 /// Protocol versions this node speaks (W223).
 pub(super) const PROTOCOL_MIN: u32 = 100;
@@ -125,7 +124,8 @@ impl Node {
         let steps = match &mut link.phase {
             Phase::Meeting(rendezvous) if expected == Some(from) => rendezvous.accepted(now, socket),
             _ => {
-                let text = format!("closed a connection from {from}: only the peer may connect, when it is awaited");
+                let text =
+                    format!("closed a connection from {from}: only the peer may connect, when it is awaited");
                 self.say(LogLevel::Debug, None, text);
                 vec![Step::Close(socket)]
             }
@@ -197,7 +197,9 @@ impl Node {
     pub(super) fn on_greeting_packet(&mut self, packet: Packet) {
         let Phase::Greeting(greeting) = &self.link().phase else { return };
         match (greeting.waits_for, packet) {
-            (Await::Features, Packet::ConnectionFeatures { min, max, flags }) => self.on_features(min, max, flags),
+            (Await::Features, Packet::ConnectionFeatures { min, max, flags }) => {
+                self.on_features(min, max, flags)
+            }
             (Await::Challenge, Packet::AuthChallenge(theirs)) => self.on_challenge(&theirs),
             (Await::Response, Packet::AuthResponse(theirs)) => self.on_response(&theirs),
             (Await::Features, other) => self.refuse_peer(&format!(
@@ -259,10 +261,9 @@ impl Node {
         let text = format!("authentication of the peer failed: {error}");
         match error.reaction() {
             Reaction::StandAlone => self.refuse_peer(&text),
-            Reaction::Retry
-            | Reaction::CloseSocket
-            | Reaction::ProtocolError
-            | Reaction::NetworkFailure => self.fail_greeting(&text),
+            Reaction::Retry | Reaction::CloseSocket | Reaction::ProtocolError | Reaction::NetworkFailure => {
+                self.fail_greeting(&text)
+            }
         }
     }
 
@@ -365,10 +366,5 @@ impl Node {
             SocketEnd::Closed => self.fail_greeting("the peer closed the connection"),
             SocketEnd::Error(errno) => self.fail_greeting(&format!("network error {errno}")),
         }
-    }
-
-    /// The connection state, if it only is a matter of this link.
-    pub(super) fn is_connecting(&self) -> bool {
-        self.link().cstate == Conn::WFConnection
     }
 }

@@ -3,12 +3,12 @@
 
 use super::Node;
 use super::decision::Action;
-use super::decision::after_sb::Policies;
 use super::decision::compare::{self, Side, Uuids};
 use super::decision::handshake::{Facts, Next, Outcome, Verdict, decide};
 use super::effect::Effect;
 use super::input::SocketId;
 use super::link::Phase;
+use super::parameters::policies_of;
 use super::peer_ack::Answer;
 use super::peer_write::{PeerKind, WritePacket};
 use super::rules::{Manner, StateResult};
@@ -61,22 +61,22 @@ impl Node {
             Packet::StateChgReq { mask, value } => self.on_change_request(Some(volume), mask.0, value.0),
             Packet::ConnStChgReq { mask, value } => self.on_change_request(None, mask.0, value.0),
             Packet::SyncUuid(uuid) => self.on_sync_uuid(volume, uuid),
-            Packet::Data { sector, block_id, seq, flags, digest } => {
+            Packet::Data { sector, block_id, flags, digest, .. } => {
                 if !self.digest_fits(payload.as_ref(), &digest) {
                     return;
                 }
                 let bytes = payload.as_ref().map_or(0, |d| d.len() as u64);
                 let kind = PeerKind::Write;
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, payload);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, payload);
             }
-            Packet::Trim { sector, block_id, seq, flags, size } => {
+            Packet::Trim { sector, block_id, flags, size, .. } => {
                 let (bytes, kind) = (u64::from(size), PeerKind::Discard);
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, None);
             }
-            Packet::Zeroes { sector, block_id, seq, flags, size } => {
+            Packet::Zeroes { sector, block_id, flags, size, .. } => {
                 let kind = PeerKind::Zeroes { unmap: flags.contains(DpFlags::DISCARD) };
                 let bytes = u64::from(size);
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, None);
             }
             Packet::DataRequest(request) => self.on_data_request(volume, request),
             Packet::DataReply { sector, block_id, digest } => {
@@ -85,8 +85,12 @@ impl Node {
             Packet::RsDataRequest(request) | Packet::RsThinReq(request) => {
                 self.on_resync_request(volume, request, None);
             }
-            Packet::CsumRsRequest { request, digest } => self.on_resync_request(volume, request, Some(digest)),
-            Packet::RsDataReply { sector, digest, .. } => self.on_resync_data(volume, sector, &digest, payload),
+            Packet::CsumRsRequest { request, digest } => {
+                self.on_resync_request(volume, request, Some(digest))
+            }
+            Packet::RsDataReply { sector, digest, .. } => {
+                self.on_resync_data(volume, sector, &digest, payload)
+            }
             Packet::RsDeallocated(range) => self.on_resync_deallocated(volume, range),
             Packet::Barrier(number) => self.on_barrier(number),
             Packet::UnplugRemote => self.try_epochs(true),
@@ -132,7 +136,9 @@ impl Node {
 
     /// P_OUT_OF_SYNC (D68, W117).
     fn on_out_of_sync(&mut self, volume: VolumeId, range: BlockRange) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("P_OUT_OF_SYNC", volume) };
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.unknown_volume("P_OUT_OF_SYNC", volume);
+        };
         let extent = Extent::of_bytes(range.sector, u64::from(range.size)).filter(|e| e.end() <= v.end);
         match extent {
             Some(extent) => {
@@ -193,15 +199,13 @@ impl Node {
                 Decision::FullSync(decided) => {
                     return self.write_before_handshake(volume, word, decided);
                 }
-                Decision::Refused { dry_run } => {
-                    match self.refused_handshake(volume, os, peer, dry_run) {
-                        Some(disk) => {
-                            peer_disk = disk;
-                            conn = Conn::Connected;
-                        }
-                        None => return,
+                Decision::Refused { dry_run } => match self.refused_handshake(volume, os, peer, dry_run) {
+                    Some(disk) => {
+                        peer_disk = disk;
+                        conn = Conn::Connected;
                     }
-                }
+                    None => return,
+                },
             }
         }
         self.accept_state(volume, os, peer, peer_disk, conn);
@@ -389,13 +393,9 @@ impl Node {
             peer_flags: theirs.flags,
             bits_set: v.bits_set(),
             discard_my_data: v.marks.discard_my_data,
-            policies: Policies {
-                zero: net.after_sb_0pri.into(),
-                one: net.after_sb_1pri.into(),
-                two: net.after_sb_2pri.into(),
-            },
+            policies: policies_of(net),
             always_asbp: net.always_asbp,
-            rr_conflict: net.rr_conflict.into(),
+            rr_conflict: net.rr_conflict,
             tentative: config.tentative || link.dry_run,
         })
     }

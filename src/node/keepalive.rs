@@ -108,7 +108,9 @@ impl Node {
     /// Whether a request, or a barrier, was not answered for too long (D173, W205).
     fn request_overdue(&self) -> bool {
         let link = self.link();
-        let Some(limit) = link.config.as_ref().and_then(|config| config.request_timeout()) else { return false };
+        let Some(limit) = link.config.as_ref().and_then(|config| config.request_timeout()) else {
+            return false;
+        };
         let now = self.now;
         if now.since(link.connected_at) < limit {
             return false;

@@ -235,7 +235,8 @@ impl Link {
             Phase::Up => self.alive.deadline(),
             Phase::Pause { until } => Some(*until),
         };
-        let flush = self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
+        let flush =
+            self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
         [phase, flush].into_iter().flatten().min()
     }
 }

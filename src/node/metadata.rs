@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::Node;
 use super::effect::{Device, DiskOp};
+use super::input::DiskFault;
 use super::state::flags;
+use super::tickets::{PageFor, Purpose};
 use super::volume::LocalDisk;
 use super::worker::Work;
-use crate::buffer::Buf;
+use crate::buffer::{Buf, PAGE_BYTES};
 use crate::units::VolumeId;
 
 /// A changed superblock is written after so long at the latest (M82).
@@ -77,24 +79,61 @@ impl Node {
     }
 
     /// Work: writes the pages of the bitmap that changed, or all. They become durable with the
-    /// flush of the next superblock or log write (M81).
-    pub(super) fn write_bitmap(&mut self, volume: VolumeId, all: bool) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let Some(disk) = v.disk.as_deref_mut() else { return };
+    /// flush of the next superblock or log write (M81). Returns the piece again while a page is being
+    /// written on behalf of the activity log.
+    pub(super) fn write_bitmap(&mut self, volume: VolumeId, all: bool) -> Option<Work> {
+        let disk = self.volumes.get_mut(&volume)?.disk.as_deref_mut()?;
         if disk.failed {
-            return;
+            return None;
         }
-        let pages = if all { disk.bitmap.all_pages() } else { disk.bitmap.dirty_pages() };
-        let base = disk.layout.bitmap_byte();
-        let mut writes = Vec::with_capacity(pages.len());
+        if all {
+            (0..disk.bitmap.pages()).for_each(|page| disk.bitmap.force_write(page));
+        }
+        let pages: Vec<u64> = disk.bitmap.dirty_pages().collect();
+        let mut busy = false;
         for page in pages {
-            writes.push((base + page as u64 * 4096, Buf::copied(&disk.bitmap.page_bytes(page))));
-            disk.bitmap.mark_clean(page);
+            busy |= !self.write_page(volume, page, PageFor::Work);
         }
-        v.counters.bm += writes.len() as u64;
-        for (offset, data) in writes {
-            self.start_work(volume, Device::Meta, DiskOp::Write { offset, data, fua: false });
+        busy.then_some(Work::WriteBitmap { volume, all: false })
+    }
+
+    /// Starts to write a page of the bitmap; `false` while an earlier write of it is under way.
+    pub(super) fn write_page(&mut self, volume: VolumeId, page: u64, user: PageFor) -> bool {
+        let Some(v) = self.volumes.get_mut(&volume) else { return true };
+        let Some(disk) = v.disk.as_deref_mut() else { return true };
+        let mut data = Buf::zeroed(PAGE_BYTES);
+        let Some(bytes) = data.bytes_mut() else { return true };
+        if !disk.bitmap.begin_write(page, bytes) {
+            return false;
         }
+        v.counters.bm += 1;
+        let offset = disk.layout.bitmap_byte() + page * PAGE_BYTES as u64;
+        if user == PageFor::Work {
+            self.worker.began();
+        }
+        let op = DiskOp::Write { offset, data, fua: false };
+        self.start_disk(volume, Device::Meta, op, Purpose::Page { page, user });
+        true
+    }
+
+    /// The write of a page ended.
+    pub(super) fn page_done(
+        &mut self,
+        volume: VolumeId,
+        page: u64,
+        user: PageFor,
+        result: &Result<Option<Buf>, DiskFault>,
+    ) {
+        if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.bitmap.end_write(page, result.is_ok());
+        }
+        if user == PageFor::Work {
+            self.worker.ended();
+        }
+        if let Err(fault) = result {
+            self.meta_fault(volume, fault, "the bitmap");
+        }
+        self.transaction_step(volume, user == PageFor::ActivityLog, result.is_ok());
     }
 
     /// Work: flushes the data device if it was written to since the last flush (T2, T37).
@@ -108,7 +147,9 @@ impl Node {
 
     /// Work: sets all bits so that a crash in the middle still means a full sync (S61, M91).
     pub(super) fn set_all_bits(&mut self, volume: VolumeId) {
-        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.usable_or_negotiating()) else { return };
+        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.usable_or_negotiating()) else {
+            return;
+        };
         disk.set_flags(disk.flags() | flags::FULL_SYNC);
         self.worker.push_front([
             Work::SyncMeta { volume },

@@ -2,7 +2,8 @@
 //! UUIDs (wire.md 3.4, 3.5; states.md 2.11).
 
 use super::Node;
-use super::decision::size::{Peer as PeerSize, agreed_size};
+use super::decision::after_sb::Policies;
+use super::decision::size::{self, Diskless};
 use super::effect::LogLevel;
 use super::link::Phase;
 use super::state::{Conn, Disk, Role, State, StateChange};
@@ -38,7 +39,8 @@ impl Node {
         if let Some(config) = &mut link.config {
             discard = std::mem::take(&mut config.discard_my_data);
             timeout = config.send_timeout();
-            link.own_digest = config.options.data_integrity_alg.as_deref().and_then(|n| DigestAlg::from_name(n).ok());
+            link.own_digest =
+                config.options.data_integrity_alg.as_deref().and_then(|n| DigestAlg::from_name(n).ok());
         }
         for socket in [self.link().data, self.link().meta].into_iter().flatten() {
             self.effects.push_back(super::Effect::SendTimeout { socket, timeout });
@@ -103,7 +105,8 @@ impl Node {
             ("allow-two-primaries", ours.two_primaries, theirs.two_primaries),
         ];
         if let Some((name, ..)) = checks.iter().find(|(_, own, peer)| own != peer) {
-            return self.refuse_peer(&format!("incompatible {name} settings: they must be equal on both nodes"));
+            return self
+                .refuse_peer(&format!("incompatible {name} settings: they must be equal on both nodes"));
         }
         if ours.integrity_alg != theirs.integrity_alg {
             let text = "incompatible data-integrity-alg settings: they must be equal on both nodes";
@@ -147,7 +150,7 @@ impl Node {
     pub(super) fn send_sync_param(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get(&volume) else { return };
         let net = self.link().config.as_ref().map(|config| &config.options);
-        let alg = |name: Option<&String>| name.and_then(|n| AlgName::new(n)).unwrap_or(AlgName::NONE);
+        let alg = |name: Option<&String>| name.and_then(|n| AlgName::new(n)).unwrap_or_default();
         let defaults = crate::config::options::DiskOptions::default();
         let disk = v.disk.as_ref().map_or(&defaults, |disk| &disk.options);
         let packet = SyncParam {
@@ -173,7 +176,8 @@ impl Node {
             let (verify, csums) =
                 (own(net.and_then(|n| n.verify_alg.as_ref())), own(net.and_then(|n| n.csums_alg.as_ref())));
             if theirs.verify_alg.as_str() != verify {
-                return self.refuse_peer("incompatible verify-alg settings: they must be equal on both nodes");
+                return self
+                    .refuse_peer("incompatible verify-alg settings: they must be equal on both nodes");
             }
             if theirs.csums_alg.as_str() != csums {
                 return self.refuse_peer("incompatible csums-alg settings: they must be equal on both nodes");
@@ -223,47 +227,43 @@ impl Node {
     pub(super) fn on_sizes(&mut self, volume: VolumeId, theirs: &Sizes) {
         let Some(v) = self.volumes.get(&volume) else { return self.ignore_volume("P_SIZES", volume) };
         let connected = v.state.conn > Conn::WFReportParams;
-        let (old, disk_state, role) = (v.end.get(), v.state.disk, v.state.role);
-        let peer = PeerSize { d_size: theirs.d_size, u_size: theirs.u_size, c_size: theirs.c_size };
-        let own = v.disk.as_ref().filter(|_| disk_state >= Disk::Negotiating);
+        let (old, state) = (v.end, v.state);
+        let own = v.disk.as_ref().filter(|_| state.disk >= Disk::Negotiating);
         let Some(disk) = own else {
-            return self.adopt_peer_size(volume, &peer, old, role);
+            return self.adopt_peer_size(volume, theirs);
         };
         let own_user = disk.options.size_sectors;
-        let user = if connected {
-            peer.u_size
-        } else {
-            [own_user, peer.u_size].into_iter().filter(|u| *u != 0).min().unwrap_or(0)
-        };
-        let data = disk.offered.get();
-        let new = agreed_size(data, peer.d_size, old, user);
-        let peer_diskless = v.state.pdsk == Disk::Diskless;
-        if new < old && disk_state >= Disk::Outdated && (!connected || peer_diskless) {
-            let text = format!("The peer's disk size is too small! ({new} < {old} sectors)");
-            return self.refuse_peer(&text);
+        let user = if connected { theirs.u_size } else { size::user_size(own_user, theirs.u_size) };
+        let (offered, peer, last) = (disk.offered.get(), theirs.d_size, old.get());
+        let agreed = size::agreed_size(offered, peer, last, user);
+        let online = connected && state.pdsk != Disk::Diskless;
+        if size::refuses_to_shrink(last, agreed, state.disk >= Disk::Outdated, online) {
+            return self.refuse_peer(&size::too_small_text(agreed, last));
         }
-        self.set_size(volume, Sector::new(new));
-        if connected && theirs.c_size != new {
+        if size::asks_too_much(offered, peer, last, user) {
+            let text = format!("the requested size of {user} sectors is more than the disks have: ignored");
+            self.say(LogLevel::Error, Some(volume), text);
+        }
+        self.set_size(volume, Sector::new(agreed));
+        if connected && theirs.c_size != agreed {
             self.send_sizes(volume, theirs.dds_flags);
-        }
-        if connected && new > old && old != 0 {
-            self.resync_after_growth(volume, theirs.dds_flags & Sizes::NO_RESYNC != 0);
         }
     }
 
     /// Without a disk the size is the peer's (W61).
-    fn adopt_peer_size(&mut self, volume: VolumeId, peer: &PeerSize, old: u64, role: Role) {
-        let Some(new) = [peer.c_size, peer.u_size, peer.d_size].into_iter().find(|size| *size != 0) else {
-            return;
-        };
-        if new == old || (old != 0 && peer.d_size == 0) {
-            return;
+    fn adopt_peer_size(&mut self, volume: VolumeId, theirs: &Sizes) {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        let peer = size::Peer { d_size: theirs.d_size, u_size: theirs.u_size, c_size: theirs.c_size };
+        let old = v.end.get();
+        match size::diskless_size(old, v.state.role == Role::Primary, &peer) {
+            Diskless::Keep => {}
+            Diskless::KeepWithWarning => {
+                let text = "the peer has no disk either: keeping the size of this device";
+                self.say(LogLevel::Warn, Some(volume), text);
+            }
+            Diskless::Adopt(size) => self.set_size(volume, Sector::new(size)),
+            Diskless::Refuse => self.refuse_peer(&size::too_small_text(theirs.d_size, old)),
         }
-        if new < old && role == Role::Primary {
-            let text = format!("The peer's disk size is too small! ({new} < {old} sectors)");
-            return self.refuse_peer(&text);
-        }
-        self.set_size(volume, Sector::new(new));
     }
 
     /// Takes a new device size: new bits are out of sync, old ones stay (M48).
@@ -274,7 +274,7 @@ impl Node {
         }
         v.end = end;
         if let Some(disk) = v.disk.as_deref_mut() {
-            disk.bitmap.resize(crate::units::bits_of(end), true);
+            disk.bitmap.resize(end, true);
             disk.dirty = true;
             self.worker.push(Work::WriteBitmap { volume, all: false });
             self.worker.push(Work::SyncMeta { volume });
@@ -345,23 +345,26 @@ impl Node {
     }
 }
 
+/// The after-split-brain policies among the net options.
+pub(super) const fn policies_of(options: &NetOptions) -> Policies {
+    Policies { zero: options.after_sb_0pri, one: options.after_sb_1pri, two: options.after_sb_2pri }
+}
+
 /// The options that P_PROTOCOL carries (3.4).
 fn protocol_of(options: &NetOptions) -> Protocol {
+    let policies = policies_of(options);
+    let [after_sb_0p, after_sb_1p, after_sb_2p] = policies.to_wire();
     Protocol {
         protocol: match options.protocol {
             Replication::A => 1,
             Replication::B => 2,
             Replication::C => 3,
         },
-        after_sb_0p: options.after_sb_0pri.wire_number(),
-        after_sb_1p: options.after_sb_1pri.wire_number(),
-        after_sb_2p: options.after_sb_2pri.wire_number(),
+        after_sb_0p,
+        after_sb_1p,
+        after_sb_2p,
         conn_flags: 0,
         two_primaries: u32::from(options.allow_two_primaries),
-        integrity_alg: options
-            .data_integrity_alg
-            .as_deref()
-            .and_then(AlgName::new)
-            .unwrap_or(AlgName::NONE),
+        integrity_alg: options.data_integrity_alg.as_deref().and_then(AlgName::new).unwrap_or_default(),
     }
 }

@@ -99,10 +99,14 @@ impl Node {
     pub(super) fn on_neg_data_reply(&mut self, volume: VolumeId, ack: BlockAck) {
         let key = ReqKey::from_block_id(ack.block_id);
         let fits = self.log.get(key).is_some_and(|req| {
-            req.volume == volume && req.kind == Kind::Read && req.net.pending && req.extent.start() == ack.sector
+            req.volume == volume
+                && req.kind == Kind::Read
+                && req.net.pending
+                && req.extent.start() == ack.sector
         });
         if !fits {
-            return self.protocol_error(&format!("a refusal to read sector {} that nobody asked for", ack.sector));
+            return self
+                .protocol_error(&format!("a refusal to read sector {} that nobody asked for", ack.sector));
         }
         self.remote_read_ended(volume, key, false);
     }

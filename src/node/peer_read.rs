@@ -48,7 +48,9 @@ impl Node {
         let extent = Extent::of_bytes(request.sector, u64::from(request.size)).filter(|e| e.end() <= v.end);
         if extent.is_none() {
             let BlockRequest { sector, size, .. } = request;
-            self.protocol_error(&format!("a request for {size} bytes at sector {sector} is outside the device"));
+            self.protocol_error(&format!(
+                "a request for {size} bytes at sector {sector} is outside the device"
+            ));
         }
         extent
     }
@@ -60,7 +62,12 @@ impl Node {
         if !serves {
             return self.ack(volume, extent, request.block_id, Packet::NegDreply);
         }
-        self.read_for_peer(PeerRead { volume, extent, block_id: request.block_id, kind: ReadKind::Application });
+        self.read_for_peer(PeerRead {
+            volume,
+            extent,
+            block_id: request.block_id,
+            kind: ReadKind::Application,
+        });
     }
 
     /// Starts a read for the peer.
@@ -109,7 +116,9 @@ impl Node {
                 self.send_data(volume, packet, Some(data));
             }
             (ReadKind::Application, None) => self.ack(volume, extent, block_id, Packet::NegDreply),
-            (ReadKind::Resync { exchange }, data) => self.serve_resync(volume, extent, block_id, exchange, data),
+            (ReadKind::Resync { exchange }, data) => {
+                self.serve_resync(volume, extent, block_id, exchange, data)
+            }
             (ReadKind::Checksum { exchange, digest }, data) => {
                 self.serve_checksum(volume, extent, block_id, exchange, &digest, data);
             }

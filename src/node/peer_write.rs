@@ -64,7 +64,6 @@ pub(super) struct WritePacket {
     pub(super) sector: Sector,
     pub(super) bytes: u64,
     pub(super) block_id: BlockId,
-    pub(super) seq: u32,
     pub(super) flags: DpFlags,
     pub(super) kind: PeerKind,
 }
@@ -78,7 +77,8 @@ impl Node {
             return self.on_empty_write(volume, &write);
         }
         let Some(extent) = Extent::of_bytes(write.sector, write.bytes).filter(|e| e.end() <= v.end) else {
-            let text = format!("a write of {} bytes at sector {} is outside the device", write.bytes, write.sector);
+            let text =
+                format!("a write of {} bytes at sector {} is outside the device", write.bytes, write.sector);
             return self.protocol_error(&text);
         };
         let overlaps_own = v.ranges.written(extent);
@@ -234,10 +234,7 @@ impl Node {
             }
             (PeerKind::Zeroes { unmap }, _) => DiskOp::Zero { offset, len, unmap },
             (
-                PeerKind::Write
-                | PeerKind::Resync { .. }
-                | PeerKind::Discard
-                | PeerKind::ResyncZeroes { .. },
+                PeerKind::Write | PeerKind::Resync { .. } | PeerKind::Discard | PeerKind::ResyncZeroes { .. },
                 _,
             ) => DiskOp::Zero { offset, len, unmap: true },
         };
@@ -396,7 +393,8 @@ impl Node {
     fn epoch_durable(&mut self, covers: EpochKey) {
         let link = self.link_mut();
         link.epochs.flushed(covers);
-        let (done, rest) = std::mem::take(&mut link.in_sync_writes).into_iter().partition(|(e, ..)| *e <= covers);
+        let (done, rest) =
+            std::mem::take(&mut link.in_sync_writes).into_iter().partition(|(e, ..)| *e <= covers);
         link.in_sync_writes = rest;
         let done: Vec<(EpochKey, VolumeId, Extent)> = done;
         for (_, volume, extent) in done {

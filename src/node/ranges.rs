@@ -54,6 +54,7 @@ impl Ranges {
     }
 
     /// Number of ranges held.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }

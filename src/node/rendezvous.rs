@@ -156,7 +156,13 @@ impl Rendezvous {
     }
 
     /// The first packet of an accepted socket; one already held in that role gives way (W11).
-    pub(super) fn first_packet(&mut self, now: Moment, socket: SocketId, wish: Wish, toss: bool) -> Vec<Step> {
+    pub(super) fn first_packet(
+        &mut self,
+        now: Moment,
+        socket: SocketId,
+        wish: Wish,
+        toss: bool,
+    ) -> Vec<Step> {
         let Some(at) = self.fresh.iter().position(|fresh| fresh.socket == socket) else {
             return vec![Step::Close(socket)];
         };

@@ -12,7 +12,7 @@ use super::status::ResyncStatus;
 use super::uuids::{JUST_CREATED, SYNC_UUID_OFFSET, uuids_text};
 use super::worker::Work;
 use crate::units::{BLOCK_BYTES, BitIndex, Extent, Moment, VolumeId};
-use crate::wire::packet::{BlockId, BlockRequest, Packet};
+use crate::wire::packet::{BlockRequest, Packet};
 
 /// Progress marks: at most this many, this far apart (D136).
 const MARKS: usize = 8;
@@ -244,7 +244,9 @@ impl Node {
 
     /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199).
     pub(super) fn on_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("P_SYNC_UUID", volume) };
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.unknown_volume("P_SYNC_UUID", volume);
+        };
         if v.state.disk < Disk::Negotiating {
             return self.say(LogLevel::Info, Some(volume), "Ignoring SyncUUID packet!");
         }
@@ -370,10 +372,5 @@ impl Node {
         if failed > 0 {
             self.say(LogLevel::Warn, Some(volume), format!("            {failed} failed blocks"));
         }
-    }
-
-    /// A block ack with the id of resync traffic (W89): the target settled a block.
-    pub(super) const fn resync_id() -> BlockId {
-        BlockId::RESYNC
     }
 }

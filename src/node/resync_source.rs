@@ -44,7 +44,11 @@ impl Node {
 
     /// A range was released: requests for it may be served.
     pub(super) fn retry_ranges(&mut self, volume: VolumeId) {
-        if self.volumes.get(&volume).is_some_and(|v| v.resync.as_ref().is_some_and(|r| !r.deferred.is_empty())) {
+        if self
+            .volumes
+            .get(&volume)
+            .is_some_and(|v| v.resync.as_ref().is_some_and(|r| !r.deferred.is_empty()))
+        {
             self.serve_deferred(volume);
         }
     }
@@ -128,7 +132,9 @@ impl Node {
 
     /// P_RS_IS_IN_SYNC: the block was equal (target, D121).
     pub(super) fn on_resync_equal(&mut self, volume: VolumeId, ack: BlockAck) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a resync answer", volume) };
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.unknown_volume("a resync answer", volume);
+        };
         let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
         v.set_in_sync(exchange.extent);
         self.end_exchange(volume, exchange.id);
@@ -137,8 +143,11 @@ impl Node {
 
     /// The target settled a block (D124, W169).
     pub(super) fn on_resync_ack(&mut self, volume: VolumeId, ack: BlockAck, ok: bool) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a resync ack", volume) };
-        let Some(extent) = Extent::of_bytes(ack.sector, u64::from(ack.size)).filter(|e| e.end() <= v.end) else {
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.unknown_volume("a resync ack", volume);
+        };
+        let Some(extent) = Extent::of_bytes(ack.sector, u64::from(ack.size)).filter(|e| e.end() <= v.end)
+        else {
             return self.protocol_error("a resync ack for sectors outside the device");
         };
         let exchange = v.resync.as_ref().and_then(|r| r.find(ack.sector)).filter(|x| x.extent == extent);

@@ -108,15 +108,24 @@ impl Node {
             resync.controller.requested(count);
             let id = resync.begin(extent);
             v.ranges.hold(extent, Holder::Resync(id));
-            let request =
-                BlockRequest { sector: extent.start(), block_id: BlockId::RESYNC, size: extent.bytes() as u32 };
+            let request = BlockRequest {
+                sector: extent.start(),
+                block_id: BlockId::RESYNC,
+                size: extent.bytes() as u32,
+            };
             v.counters.pe += 1;
             self.send_data(volume, Packet::RsDataRequest(request), None);
         }
     }
 
     /// P_RS_DATA_REPLY: a block to write (D122).
-    pub(super) fn on_resync_data(&mut self, volume: VolumeId, sector: Sector, digest: &[u8], data: Option<Buf>) {
+    pub(super) fn on_resync_data(
+        &mut self,
+        volume: VolumeId,
+        sector: Sector,
+        digest: &[u8],
+        data: Option<Buf>,
+    ) {
         if !self.digest_fits(data.as_ref(), digest) {
             return;
         }
@@ -238,7 +247,9 @@ impl Node {
 
     /// The source could not read a block, or cancelled it (D125, W170).
     pub(super) fn on_resync_refused(&mut self, volume: VolumeId, ack: BlockAck, failed: bool) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a resync answer", volume) };
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.unknown_volume("a resync answer", volume);
+        };
         let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
         v.counters.pe = v.counters.pe.saturating_sub(1);
         if failed {
@@ -255,7 +266,8 @@ impl Node {
     /// Ends the run when nothing is missing any more (W176, T14, T36).
     pub(super) fn target_progress(&mut self, volume: VolumeId) {
         self.note_progress(volume);
-        let in_sync_writes = self.link().in_sync_writes.iter().any(|(_, v, _): &(EpochKey, _, _)| *v == volume);
+        let in_sync_writes =
+            self.link().in_sync_writes.iter().any(|(_, v, _): &(EpochKey, _, _)| *v == volume);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let set = v.bits_set();
         let Some(resync) = v.resync.as_mut() else { return };
@@ -338,6 +350,7 @@ impl Node {
             return;
         }
         let failed = v.resync.as_ref().map_or(0, |r| r.failed);
+        let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
         self.say_resync_done(volume);
         if failed > 0 {
             let change = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::conn(Conn::Connected) };
@@ -347,7 +360,6 @@ impl Node {
             self.worker.push(Work::Reset { why: "resync ended with failed blocks" });
             return;
         }
-        let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
         self.say(super::LogLevel::Info, Some(volume), text);
         self.peer_has_our_uuids(volume);
         let change = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::conn(Conn::Connected) };

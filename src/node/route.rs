@@ -4,6 +4,7 @@
 use super::Node;
 use super::effect::{Device, DiskOp, ReplyError};
 use super::input::{Request, RequestId};
+use super::ranges::Holder;
 use super::state::Disk;
 use super::tickets::Purpose;
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
@@ -61,6 +62,15 @@ impl Node {
         }
     }
 
+    /// Fails a write that was admitted and cannot be routed.
+    pub(super) fn refuse_write(&mut self, volume: VolumeId, admitted: Admitted) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.ranges.release(Holder::Write(admitted.hold));
+        }
+        self.fail_unrouted(volume, admitted.parked.id);
+        self.retry_waiting(volume);
+    }
+
     /// Sends a request again on a new connection (W216).
     pub(super) fn resend(&mut self, key: ReqKey) {
         match self.log.get(key).map(|req| req.kind) {
@@ -84,7 +94,8 @@ impl Node {
     fn announce(&mut self, volume: VolumeId, extent: Extent) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         if v.set_out_of_sync(extent) > 0 {
-            let packet = Packet::OutOfSync(BlockRange { sector: extent.start(), size: extent.bytes() as u32 });
+            let packet =
+                Packet::OutOfSync(BlockRange { sector: extent.start(), size: extent.bytes() as u32 });
             self.barrier_if_due();
             self.send_data(volume, packet, None);
         }
@@ -200,7 +211,7 @@ impl Node {
         let (first, last) = extent.touched_bits();
         match v.state.disk {
             Disk::UpToDate => true,
-            Disk::Inconsistent => !disk.bitmap.any_set(first, last),
+            Disk::Inconsistent => !disk.bitmap.any(first, last),
             Disk::Diskless
             | Disk::Attaching
             | Disk::Failed

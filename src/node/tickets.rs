@@ -17,6 +17,8 @@ pub(super) enum Purpose {
     ClientFlush { id: RequestId },
     /// A metadata write or a flush of the worker.
     Work { meta: bool },
+    /// A page of the bitmap.
+    Page { page: u64, user: PageFor },
     /// A write of the peer's, by its number.
     PeerWrite { io: u64 },
     /// The flush that a peer's write asked for, before it.
@@ -33,11 +35,18 @@ pub(super) enum Purpose {
     Attach { step: u32 },
 }
 
+/// On whose behalf a page of the bitmap is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageFor {
+    /// The worker waits for it.
+    Work,
+    /// An activity-log transaction waits for it.
+    ActivityLog,
+}
+
 /// A step of an activity-log transaction (D90).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActivityStep {
-    /// A bitmap page of an extent that leaves.
-    Page,
     /// The flush that orders pages and data before the block.
     Flush,
     /// The block itself.
@@ -48,7 +57,6 @@ pub(super) enum ActivityStep {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operation {
     pub(super) volume: VolumeId,
-    pub(super) device: Device,
     pub(super) purpose: Purpose,
 }
 
@@ -91,7 +99,7 @@ impl Tickets {
 impl Node {
     /// Starts a disk operation.
     pub(super) fn start_disk(&mut self, volume: VolumeId, device: Device, op: DiskOp, purpose: Purpose) {
-        let ticket = self.tickets.put(Operation { volume, device, purpose });
+        let ticket = self.tickets.put(Operation { volume, purpose });
         self.effects.push_back(Effect::Disk { ticket, volume, device, op });
     }
 
@@ -104,7 +112,7 @@ impl Node {
 
     /// A disk operation ended.
     pub(super) fn on_disk_done(&mut self, ticket: Ticket, result: Result<Option<Buf>, DiskFault>) {
-        let Some(Operation { volume, device, purpose }) = self.tickets.take(ticket) else { return };
+        let Some(Operation { volume, purpose }) = self.tickets.take(ticket) else { return };
         match purpose {
             Purpose::Local { key } => self.local_done(key, result),
             Purpose::ClientFlush { id } => self.client_flush_done(volume, id, &result),
@@ -114,12 +122,13 @@ impl Node {
                     self.meta_fault(volume, &fault, if meta { "metadata" } else { "a flush" });
                 }
             }
+            Purpose::Page { page, user } => self.page_done(volume, page, user, &result),
             Purpose::PeerWrite { io } => self.peer_write_done(io, &result),
             Purpose::PeerPreflush { io } => self.peer_preflush_done(io, &result),
             Purpose::PeerRead { io } => self.peer_read_done(io, result),
             Purpose::EpochFlush { covers } => self.epoch_flush_done(volume, covers, &result),
             Purpose::ResyncFlush => self.resync_flush_done(volume, &result),
-            Purpose::Activity { step } => self.activity_done(volume, device, step, &result),
+            Purpose::Activity { step } => self.activity_done(volume, step, &result),
             Purpose::Attach { step } => self.attach_read(volume, step, result),
         }
     }

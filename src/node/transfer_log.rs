@@ -189,6 +189,7 @@ impl TransferLog {
     }
 
     /// Number of live requests.
+    #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
         self.live
     }
@@ -291,11 +292,6 @@ impl TransferLog {
     /// The oldest barrier that waits for its ack.
     pub(super) fn oldest_barrier(&self) -> Option<SentEpoch> {
         self.barriers.front().copied()
-    }
-
-    /// Number of epochs not acked, the current one included.
-    pub(super) fn epochs_alive(&self) -> usize {
-        self.barriers.len() + 1
     }
 
     /// The connection is gone: nothing was sent on the next one yet. Epoch numbers go on (D25).

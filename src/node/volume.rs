@@ -94,6 +94,8 @@ pub(super) struct Volume {
     pub(super) al_waiting: VecDeque<Admitted>,
     /// Writes whose extents are in the transaction being written.
     pub(super) al_commit: Vec<Admitted>,
+    /// Writes that no transaction can hold.
+    pub(super) al_refused: Vec<Admitted>,
     pub(super) ranges: Ranges,
     /// Number of the last range held.
     pub(super) last_hold: u64,
@@ -170,6 +172,7 @@ impl Volume {
             waiting: VecDeque::new(),
             al_waiting: VecDeque::new(),
             al_commit: Vec::new(),
+            al_refused: Vec::new(),
             ranges: Ranges::default(),
             last_hold: 0,
             live: 0,

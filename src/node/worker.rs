@@ -113,7 +113,10 @@ impl Worker {
     }
 
     /// Puts pieces before everything queued, in their order.
-    pub(super) fn push_front(&mut self, works: impl IntoIterator<Item = Work, IntoIter: DoubleEndedIterator>) {
+    pub(super) fn push_front(
+        &mut self,
+        works: impl IntoIterator<Item = Work, IntoIter: DoubleEndedIterator>,
+    ) {
         for work in works.into_iter().rev() {
             self.queue.push_front(work);
         }
@@ -168,7 +171,11 @@ impl Node {
             Work::AfterConnection => self.after_connection(),
             Work::SyncMeta { volume } => self.sync_meta(volume),
             Work::MetaBlock { volume, offset, block, fua } => self.meta_block(volume, offset, block, fua),
-            Work::WriteBitmap { volume, all } => self.write_bitmap(volume, all),
+            Work::WriteBitmap { volume, all } => {
+                if let Some(wait) = self.write_bitmap(volume, all) {
+                    self.block_on(wait);
+                }
+            }
             Work::FlushData { volume } => self.flush_data(volume),
             Work::FlushMeta { volume } => self.start_work(volume, Device::Meta, DiskOp::Flush),
             Work::StartPeerIo { io } => self.start_peer_io(io),

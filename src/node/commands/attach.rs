@@ -8,7 +8,7 @@ use super::super::decision::attach as decide;
 use super::super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::super::input::DiskFault;
 use super::super::rules::{Manner, StateResult};
-use super::super::state::{Conn, Disk, Role, StateChange, flags};
+use super::super::state::{Conn, Disk, StateChange};
 use super::super::tickets::Purpose;
 use super::super::uuids::uuids_text;
 use super::super::volume::LocalDisk;
@@ -98,7 +98,8 @@ impl Node {
             return Some(outcome_of(result));
         }
         let placement = placement(facts.meta);
-        let at = placement.superblock_sector(facts.meta_bytes / SECTOR_BYTES).map(|sector| sector * SECTOR_BYTES);
+        let at =
+            placement.superblock_sector(facts.meta_bytes / SECTOR_BYTES).map(|sector| sector * SECTOR_BYTES);
         let attach = AttachJob {
             volume,
             facts,
@@ -157,18 +158,16 @@ impl Node {
         let Found { mut superblock, layout, offered, size } = found;
         let state = v.state;
         let current = superblock.uuids.current;
-        let served = state.role == Role::Primary || state.peer == Role::Primary;
-        if state.pdsk != Disk::UpToDate && v.exposed_uuid != 0 && served && (v.exposed_uuid ^ current) & !1 != 0 {
-            let text = format!("Can only attach to data with current UUID={:016X}", v.exposed_uuid);
-            return Err(Outcome::with(150, text));
+        if !decide::is_acceptable(state, v.exposed_uuid, current) {
+            return Err(Outcome::with(150, decide::unacceptable_text(v.exposed_uuid)));
         }
         let word = superblock.flags.bits();
-        let fencing = options.fencing != Fencing::DontCare;
         let decided = decide::decide(&decide::Facts {
             flags: word,
             role: state.role,
             susp_nod: state.susp_nod,
-            fencing,
+            pdsk: state.pdsk,
+            fencing: options.fencing != Fencing::DontCare,
         });
         v.marks.crashed_primary = decided.crashed_primary;
         v.marks.use_degr_wfc = decided.use_degr_wfc;
@@ -180,8 +179,7 @@ impl Node {
         superblock.la_size = size;
         superblock.al_slots = options.al_extents;
         let all_set = bitmap.count() == bits_of(size) && size.get() > 0;
-        let mut al = ActivityLog::new(options.al_extents, layout.striping());
-        al.renew();
+        let al = ActivityLog::new(options.al_extents, layout.striping());
         v.disk = Some(Box::new(LocalDisk {
             facts,
             layout,
@@ -197,7 +195,7 @@ impl Node {
         }));
         let text = format!("attached to UUIDs {}", uuids_text(v.uuids()));
         if decided.full_sync {
-            self.say(LogLevel::Info, Some(volume), "Assuming that all blocks are out of sync (aka FullSync)");
+            self.say(LogLevel::Info, Some(volume), decide::FULL_SYNC_TEXT);
         }
         self.say(LogLevel::Info, Some(volume), text);
         self.take_disk(volume, &decided, all_set, state.conn);
@@ -311,20 +309,20 @@ impl AttachJob {
         };
         let full_sync = superblock.flags.need_full_sync();
         self.found = Some(Found { superblock, layout, offered, size });
-        let mut bitmap = Bitmap::new(bits_of(size));
+        let mut bitmap = Bitmap::new(size);
         if last.get() == 0 || full_sync {
             bitmap.set_all();
             self.bitmap = Some(bitmap);
             return Ok(None);
         }
         // At a changed size the old bits stay, those of the added range are set (M48).
-        self.bitmap = Some(Bitmap::new(bits_of(last)));
+        self.bitmap = Some(Bitmap::new(last));
         Ok(self.next_piece())
     }
 
     fn next_piece(&self) -> Option<(u64, usize)> {
         let (found, bitmap) = (self.found.as_ref()?, self.bitmap.as_ref()?);
-        let total = (bitmap.page_count() as u64) * 4096;
+        let total = bitmap.pages() * 4096;
         let len = PIECE_BYTES.min(total.saturating_sub(self.read_bytes));
         (len > 0).then(|| (found.layout.bitmap_byte() + self.read_bytes, len as usize))
     }
@@ -333,15 +331,15 @@ impl AttachJob {
         let Some(bitmap) = self.bitmap.as_mut() else { return Err(Outcome::of(118)) };
         let first = self.read_bytes / 4096;
         for (page, bytes) in (first..).zip(bytes.chunks_exact(4096)) {
-            bitmap.load_page(page as usize, bytes);
+            bitmap.load_page(page, bytes);
         }
         self.read_bytes += bytes.len() as u64;
         let next = self.next_piece();
         if next.is_none()
             && let (Some(found), Some(bitmap)) = (&self.found, self.bitmap.as_mut())
-            && bits_of(found.size) != bitmap.bits()
+            && found.size != bitmap.end()
         {
-            bitmap.resize(bits_of(found.size), true);
+            bitmap.resize(found.size, true);
         }
         Ok(next)
     }
@@ -355,7 +353,3 @@ fn placement(meta: MetaPlace) -> Placement {
         MetaPlace::Indexed(index) => Placement::Indexed(u8::try_from(index).unwrap_or(u8::MAX)),
     }
 }
-
-/// FULL_SYNC and its kin are read from the flag word by `decision::attach`; this keeps the names in
-/// one place.
-pub(in super::super) const FULL_SYNC: u32 = flags::FULL_SYNC;

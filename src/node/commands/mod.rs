@@ -124,7 +124,9 @@ impl Node {
             None => Outcome::with(code::UNKNOWN_MINOR, format!("resource {name} has no volume {volume}")),
             Some(v) if v.state.role != Role::Primary => Outcome::with(
                 StateResult::NoUpToDateDisk.code(),
-                format!("{name}/{volume} is Secondary on this node: make it Primary first (urbdadm primary {name})"),
+                format!(
+                    "{name}/{volume} is Secondary on this node: make it Primary first (urbdadm primary {name})"
+                ),
             ),
             Some(v) if v.end.get() == 0 => {
                 Outcome::with(StateResult::NoUpToDateDisk.code(), format!("{name}/{volume} has no size yet"))

@@ -46,11 +46,8 @@ impl Node {
             CramHmac::new(alg, secret.as_bytes())
                 .map_err(|error| Outcome::with(code::UNKNOWN_ALG, error.to_string()))?;
         }
-        let algs = [
-            (141, &options.data_integrity_alg),
-            (144, &options.csums_alg),
-            (146, &options.verify_alg),
-        ];
+        let algs =
+            [(141, &options.data_integrity_alg), (144, &options.csums_alg), (146, &options.verify_alg)];
         for (number, alg) in algs {
             if let Some(name) = alg {
                 DigestAlg::from_name(name).map_err(|error| Outcome::with(number, error.to_string()))?;

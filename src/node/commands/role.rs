@@ -29,7 +29,8 @@ impl Node {
         }
         if matches!(job.stage, Stage::Start) {
             self.ping(); // Finds out early whether the peer is dead (S42.0).
-            job.stage = Stage::Asking { request: TwoPhase::new(volume, promote), tries: TRIES, forced: false };
+            job.stage =
+                Stage::Asking { request: TwoPhase::new(volume, promote), tries: TRIES, forced: false };
         }
         let Stage::Asking { request, tries, forced } = &mut job.stage else { return None };
         let result = self.poll_request(request)?;
@@ -133,7 +134,8 @@ impl Node {
             job.stage = Stage::Draining;
         }
         if matches!(job.stage, Stage::Draining) {
-            let busy = self.log.iter().any(|(_, req)| req.volume == volume) || self.log.barriers_outstanding();
+            let busy =
+                self.log.iter().any(|(_, req)| req.volume == volume) || self.log.barriers_outstanding();
             if busy {
                 return None;
             }

@@ -58,7 +58,12 @@ impl Node {
     }
 
     /// `invalidate` and `invalidate-remote` (S43).
-    pub(super) fn step_invalidate(&mut self, volume: VolumeId, remote: bool, job: &mut Job) -> Option<Outcome> {
+    pub(super) fn step_invalidate(
+        &mut self,
+        volume: VolumeId,
+        remote: bool,
+        job: &mut Job,
+    ) -> Option<Outcome> {
         let Some(state) = self.volumes.get(&volume).map(|v| v.state) else { return Some(unknown_minor()) };
         if state.disk < Disk::Inconsistent {
             return Some(Outcome::of(code::NO_DISK));

@@ -1,0 +1,611 @@
+//! Two cores joined by the real wire format, on disks in memory and a clock that jumps to the next
+//! deadline. Everything is instantaneous otherwise: what is tested is what the nodes decide.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use super::command::{Command, CommandId, DiskFacts, MetaPlace, Outcome};
+use super::*;
+use crate::buffer::Buf;
+use crate::config::options::{AfterSb0p, DiskOptions, NetOptions, ResourceOptions};
+use crate::meta::layout::{Layout, Placement, Striping};
+use crate::meta::superblock::Superblock;
+use crate::units::{Extent, Moment, Sector, VolumeId};
+use crate::wire::{Decoded, Dialect, decode, encode};
+
+const VOLUME: VolumeId = VolumeId(0);
+const DISK_BYTES: usize = 8 << 20;
+
+/// One end of a connection.
+struct End {
+    peer: SocketId,
+    dialect: Dialect,
+    /// Bytes that arrived and are not decoded.
+    inbox: Vec<u8>,
+    held: bool,
+}
+
+/// A node with its disk and what the shell would keep for it.
+struct Host {
+    node: Node,
+    disk: Vec<u8>,
+    ends: BTreeMap<SocketId, End>,
+    listening: bool,
+    outcomes: BTreeMap<u64, Outcome>,
+    replies: BTreeMap<u64, Result<Option<Buf>, ReplyError>>,
+    /// Disk operations that ended and were not reported.
+    done: VecDeque<(Ticket, Result<Option<Buf>, DiskFault>)>,
+    log: Vec<String>,
+    next_id: u64,
+}
+
+struct World {
+    now: Moment,
+    hosts: [Host; 2],
+    next_socket: u64,
+    cut: bool,
+    options: NetOptions,
+}
+
+fn address(host: usize) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([127, 0, 0, host as u8 + 1]), 7788)
+}
+
+impl Host {
+    fn new(seed: u64) -> Self {
+        let mut state = seed;
+        let entropy = Box::new(move |bytes: &mut [u8]| {
+            for byte in bytes {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = (state >> 56) as u8;
+            }
+        });
+        let mut disk = vec![0; DISK_BYTES];
+        let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
+        let block = Superblock::just_created(4096).encode(&layout);
+        let at = layout.superblock_byte() as usize;
+        disk[at..at + 4096].copy_from_slice(&block);
+        Self {
+            node: Node::new("r0", ResourceOptions::default(), Moment::default(), entropy),
+            disk,
+            ends: BTreeMap::new(),
+            listening: false,
+            outcomes: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            done: VecDeque::new(),
+            log: Vec::new(),
+            next_id: 0,
+        }
+    }
+
+    fn operate(&mut self, op: DiskOp) -> Result<Option<Buf>, DiskFault> {
+        match op {
+            DiskOp::Read { offset, len } => {
+                let at = offset as usize;
+                Ok(Some(Buf::copied(&self.disk[at..at + len])))
+            }
+            DiskOp::Write { offset, data, .. } => {
+                let at = offset as usize;
+                self.disk[at..at + data.len()].copy_from_slice(data.bytes());
+                Ok(None)
+            }
+            DiskOp::Flush => Ok(None),
+            DiskOp::Discard { offset, len } | DiskOp::Zero { offset, len, .. } => {
+                self.disk[offset as usize..(offset + len) as usize].fill(0);
+                Ok(None)
+            }
+        }
+    }
+
+    fn state(&self) -> String {
+        let status = self.node.status();
+        let v = &status.volumes[0];
+        format!("{} {}/{} {}/{}", v.cstate, v.role, v.peer_role, v.disk, v.peer_disk)
+    }
+}
+
+impl World {
+    fn new(options: NetOptions) -> Self {
+        Self {
+            now: Moment::default(),
+            hosts: [Host::new(1), Host::new(2)],
+            next_socket: 1,
+            cut: false,
+            options,
+        }
+    }
+
+    /// Two nodes that are up, as after `up` with fresh metadata.
+    fn up(options: NetOptions) -> Self {
+        let mut world = Self::new(options);
+        for host in 0..2 {
+            world.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
+            world.attach(host);
+            world.connect(host);
+        }
+        world.settle();
+        world
+    }
+
+    fn attach(&mut self, host: usize) {
+        let disk = DiskFacts {
+            data_bytes: DISK_BYTES as u64,
+            meta_bytes: DISK_BYTES as u64,
+            meta: MetaPlace::Internal,
+            logical_block_bytes: 512,
+            physical_block_bytes: 512,
+            io_min_bytes: 0,
+            io_opt_bytes: 0,
+            max_io_bytes: 1 << 20,
+            discards: true,
+            separate_meta: false,
+            path: "/dev/memory".into(),
+        };
+        let options =
+            DiskOptions { c_plan_ahead_ds: 0, resync_rate_kib_s: 400 << 10, ..DiskOptions::default() };
+        let outcome =
+            self.command(host, Command::Attach { volume: VOLUME, disk, options: Box::new(options) });
+        assert!(outcome.is_success(), "{outcome:?}\n{}", self.logs());
+    }
+
+    fn connect(&mut self, host: usize) {
+        self.connect_with(host, false);
+    }
+
+    fn connect_with(&mut self, host: usize, discard_my_data: bool) {
+        let outcome = self.command(
+            host,
+            Command::Connect {
+                local: address(host),
+                peer: address(1 - host),
+                options: Box::new(self.options.clone()),
+                discard_my_data,
+                tentative: false,
+            },
+        );
+        assert!(outcome.is_success(), "{outcome:?}");
+    }
+
+    /// Runs a command to its end.
+    fn command(&mut self, host: usize, command: Command) -> Outcome {
+        self.hosts[host].next_id += 1;
+        let id = self.hosts[host].next_id;
+        let text = format!("{command:?}");
+        self.input(host, Input::Command { id: CommandId(id), command });
+        for _ in 0..10_000 {
+            if let Some(outcome) = self.hosts[host].outcomes.remove(&id) {
+                return outcome;
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        panic!("{text} never ended\n{}", self.logs());
+    }
+
+    fn request(&mut self, host: usize, request: Request) -> Result<Option<Buf>, ReplyError> {
+        self.hosts[host].next_id += 1;
+        let id = self.hosts[host].next_id;
+        self.input(host, Input::Request { id: RequestId(id), volume: VOLUME, request });
+        for _ in 0..10_000 {
+            if let Some(reply) = self.hosts[host].replies.remove(&id) {
+                return reply;
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        panic!("a request never ended\n{}", self.logs());
+    }
+
+    fn write(&mut self, host: usize, block: u64, fill: u8) {
+        let extent = Extent::new(Sector::new(block * 8), 8).unwrap();
+        let request = Request::Write { extent, data: Buf::copied(&[fill; 4096]), fua: false };
+        assert_eq!(self.request(host, request), Ok(None));
+    }
+
+    fn read(&mut self, host: usize, block: u64) -> u8 {
+        let extent = Extent::new(Sector::new(block * 8), 8).unwrap();
+        let data = self.request(host, Request::Read { extent }).unwrap().unwrap();
+        data.bytes()[0]
+    }
+
+    fn input(&mut self, host: usize, input: Input) {
+        self.hosts[host].node.handle(self.now, input);
+        self.perform(host);
+    }
+
+    /// Carries out the effects of a node.
+    fn perform(&mut self, host: usize) {
+        while let Some(effect) = self.hosts[host].node.poll_effect() {
+            match effect {
+                Effect::Reply { id, result } => {
+                    self.hosts[host].replies.insert(id.0, result);
+                }
+                Effect::Disk { ticket, op, .. } => {
+                    let result = self.hosts[host].operate(op);
+                    self.hosts[host].done.push_back((ticket, result));
+                }
+                Effect::Send { socket, volume, packet, payload } => {
+                    self.send(host, socket, volume, packet, payload)
+                }
+                Effect::Speak { socket, dialect } => {
+                    if let Some(end) = self.hosts[host].ends.get_mut(&socket) {
+                        end.dialect = dialect;
+                    }
+                }
+                Effect::Hold { socket, hold } => {
+                    if let Some(end) = self.hosts[host].ends.get_mut(&socket) {
+                        end.held = hold;
+                    }
+                }
+                Effect::Listen { .. } => self.hosts[host].listening = true,
+                Effect::Unlisten => self.hosts[host].listening = false,
+                Effect::Dial { .. } => self.dial(host),
+                Effect::CloseSocket(socket) => self.close(host, socket),
+                Effect::CommandDone { id, outcome } => {
+                    self.hosts[host].outcomes.insert(id.0, outcome);
+                }
+                Effect::Handler { call, .. } => {
+                    self.hosts[host].node.handle(self.now, Input::HandlerDone { call, exit: 0 });
+                }
+                Effect::Log { text, .. } => self.hosts[host].log.push(text),
+                Effect::CloseDisk { .. }
+                | Effect::SendTimeout { .. }
+                | Effect::AbortDial
+                | Effect::StatusChanged => {}
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        host: usize,
+        socket: SocketId,
+        volume: VolumeId,
+        packet: crate::wire::Packet,
+        payload: Option<Buf>,
+    ) {
+        let Some(end) = self.hosts[host].ends.get(&socket) else { return };
+        let (peer, mut bytes) = (end.peer, Vec::new());
+        encode(&packet, volume, payload.as_ref().map_or(0, Buf::len), &end.dialect, &mut bytes);
+        if let Some(payload) = payload {
+            bytes.extend_from_slice(payload.bytes());
+        }
+        if self.cut {
+            return;
+        }
+        if let Some(end) = self.hosts[1 - host].ends.get_mut(&peer) {
+            end.inbox.extend_from_slice(&bytes);
+        }
+    }
+
+    fn dial(&mut self, host: usize) {
+        if self.cut || !self.hosts[1 - host].listening {
+            let fault = super::input::DialFault { errno: 111 };
+            return self.hosts[host].node.handle(self.now, Input::Dialed(Err(fault)));
+        }
+        let (own, theirs) = (SocketId(self.next_socket), SocketId(self.next_socket + 1));
+        self.next_socket += 2;
+        let end = |peer| End { peer, dialect: Dialect::BEFORE_FEATURES, inbox: Vec::new(), held: false };
+        self.hosts[host].ends.insert(own, end(theirs));
+        self.hosts[1 - host].ends.insert(theirs, end(own));
+        self.hosts[host].node.handle(self.now, Input::Dialed(Ok(own)));
+        let from = address(host).ip();
+        self.input(1 - host, Input::Accepted { socket: theirs, from });
+    }
+
+    fn close(&mut self, host: usize, socket: SocketId) {
+        let Some(end) = self.hosts[host].ends.remove(&socket) else { return };
+        // What was sent before is delivered first.
+        self.deliver(1 - host);
+        if self.hosts[1 - host].ends.remove(&end.peer).is_some() {
+            self.input(1 - host, Input::SocketEnded { socket: end.peer, end: SocketEnd::Closed });
+        }
+    }
+
+    /// Cuts the link: both nodes see it at once.
+    fn cut(&mut self) {
+        self.cut = true;
+        for host in 0..2 {
+            let sockets: Vec<SocketId> = self.hosts[host].ends.keys().copied().collect();
+            for socket in sockets {
+                self.hosts[host].ends.remove(&socket);
+                self.input(host, Input::SocketEnded { socket, end: SocketEnd::Error(104) });
+            }
+        }
+        self.settle();
+    }
+
+    fn join(&mut self) {
+        self.cut = false;
+        self.settle();
+    }
+
+    /// Delivers packets and disk completions; whether there was something.
+    fn deliver(&mut self, host: usize) -> bool {
+        let mut any = false;
+        while let Some((ticket, result)) = self.hosts[host].done.pop_front() {
+            self.input(host, Input::DiskDone { ticket, result });
+            any = true;
+        }
+        let sockets: Vec<SocketId> = self.hosts[host].ends.keys().copied().collect();
+        for socket in sockets {
+            while let Some(end) = self.hosts[host].ends.get_mut(&socket) {
+                if end.held {
+                    break;
+                }
+                let decoded = decode(&end.inbox, &end.dialect).expect("our own packets are well formed");
+                let Decoded::Packet { volume, packet, consumed, payload_bytes } = decoded else { break };
+                if end.inbox.len() < consumed + payload_bytes {
+                    break;
+                }
+                let carries = packet.carries_payload() && payload_bytes > 0;
+                let payload = carries.then(|| Buf::copied(&end.inbox[consumed..consumed + payload_bytes]));
+                end.inbox.drain(..consumed + payload_bytes);
+                self.input(host, Input::Packet { socket, volume, packet, payload });
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// One step: delivers what is there, or jumps to the next deadline. False once nothing is left.
+    fn step(&mut self) -> bool {
+        if self.deliver(0) | self.deliver(1) {
+            return true;
+        }
+        let Some(next) = self.hosts.iter().filter_map(|h| h.node.next_deadline()).min() else { return false };
+        self.now = self.now.max(next);
+        for host in 0..2 {
+            if self.hosts[host].node.next_deadline().is_some_and(|at| at <= self.now) {
+                self.input(host, Input::Timeout);
+            }
+        }
+        true
+    }
+
+    /// Lets 30 seconds pass.
+    fn settle(&mut self) {
+        let until = self.now.after(std::time::Duration::from_secs(30));
+        for _ in 0..200_000 {
+            if self.now >= until || !self.step() {
+                return;
+            }
+        }
+        panic!("never quiet\n{}", self.logs());
+    }
+
+    fn states(&self) -> [String; 2] {
+        [self.hosts[0].state(), self.hosts[1].state()]
+    }
+
+    fn logs(&self) -> String {
+        format!("A:\n  {}\nB:\n  {}", self.hosts[0].log.join("\n  "), self.hosts[1].log.join("\n  "))
+    }
+
+    fn assert_states(&self, a: &str, b: &str) {
+        assert_eq!(self.states(), [a, b], "\n{}", self.logs());
+    }
+
+    fn uuids(&self, host: usize) -> [u64; 4] {
+        self.hosts[host].node.status().volumes[0].uuids.map(|uuid| uuid & !1)
+    }
+
+    fn assert_equal_disks(&self) {
+        let end = self.hosts[0].node.status().volumes[0].size_sectors as usize * 512;
+        let differs = (0..end).find(|at| self.hosts[0].disk[*at] != self.hosts[1].disk[*at]);
+        assert_eq!(differs, None, "the disks differ at this byte\n{}", self.logs());
+    }
+
+    fn synced(options: NetOptions) -> Self {
+        let mut world = Self::up(options);
+        assert!(world.command(0, Command::Primary { volume: VOLUME, force: true }).is_success());
+        world.settle();
+        world
+    }
+}
+
+fn plain() -> NetOptions {
+    NetOptions::default()
+}
+
+fn authenticated() -> NetOptions {
+    let mut options = NetOptions::default();
+    options.set("cram-hmac-alg", Some("sha1")).unwrap();
+    options.set("shared-secret", Some("secret")).unwrap();
+    options
+}
+
+#[test]
+fn fresh_nodes_connect_and_stay_inconsistent() {
+    let world = World::up(plain());
+    let both = "Connected Secondary/Secondary Inconsistent/Inconsistent";
+    world.assert_states(both, both); // T1
+}
+
+#[test]
+fn a_forced_promotion_starts_the_first_sync() {
+    for options in [plain(), authenticated()] {
+        let world = World::synced(options);
+        world.assert_states(
+            "Connected Primary/Secondary UpToDate/UpToDate",
+            "Connected Secondary/Primary UpToDate/UpToDate",
+        );
+        let [g1, zero, r1, created] = world.uuids(0);
+        assert_eq!((zero, created), (0, 4), "g1:0:r1:JC (T1)");
+        assert_eq!(world.uuids(1), [g1, 0, r1, 4]);
+        world.assert_equal_disks();
+    }
+}
+
+#[test]
+fn writes_reach_both_disks_and_a_switchover_needs_no_sync() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 7);
+    world.write(0, 1000, 8);
+    assert_eq!(world.request(0, Request::Flush), Ok(None));
+    world.assert_equal_disks();
+    let before = world.uuids(0);
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 5, 9);
+    assert_eq!(world.read(1, 3), 7);
+    world.settle();
+    world.assert_states(
+        "Connected Secondary/Primary UpToDate/UpToDate",
+        "Connected Primary/Secondary UpToDate/UpToDate",
+    ); // T2
+    assert_eq!(world.uuids(0), before);
+    world.assert_equal_disks();
+}
+
+#[test]
+fn a_cut_is_healed_by_a_resync_of_what_was_written() {
+    let mut world = World::synced(plain());
+    let [g1, ..] = world.uuids(0);
+    world.cut();
+    world.assert_states(
+        "WFConnection Primary/Unknown UpToDate/DUnknown",
+        "WFConnection Secondary/Unknown UpToDate/DUnknown",
+    ); // T4
+    let [g2, bitmap, ..] = world.uuids(0);
+    assert!(g2 != g1 && bitmap == g1, "a new generation when the peer is lost (N1)");
+    for block in 0..5 {
+        world.write(0, block * 100, 42);
+    }
+    assert_eq!(world.hosts[0].node.status().volumes[0].counters.oos, 20);
+    world.join();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    );
+    assert_eq!(world.uuids(0), [g2, 0, g1 + (1 << 48), g1], "T4, the last row");
+    assert_eq!(world.uuids(1), [g2, 0, g1 + (1 << 48), g1]);
+    assert!(
+        world.hosts[1].log.iter().any(|l| l.contains("will sync 20 KB [5 bits set]")),
+        "{}",
+        world.logs()
+    );
+    world.assert_equal_disks();
+}
+
+#[test]
+fn both_primaries_apart_is_a_split_brain_and_a_victim_can_be_named() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 1, 1);
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 2, 2);
+    world.join();
+    let standalone = |s: &String| s.starts_with("StandAlone");
+    assert!(world.states().iter().any(standalone), "{:?}\n{}", world.states(), world.logs());
+    assert!(world.command(1, Command::Secondary { volume: VOLUME }).is_success());
+    for host in 0..2 {
+        world.command(host, Command::Disconnect { force: true });
+    }
+    world.connect_with(1, true);
+    world.connect(0);
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    ); // T5
+    assert_eq!((world.read(0, 1), world.read(0, 2)), (1, 0));
+    world.assert_equal_disks();
+}
+
+#[test]
+fn an_automatic_policy_resolves_a_split_brain() {
+    let options = NetOptions { after_sb_0pri: AfterSb0p::DiscardLeastChanges, ..plain() };
+    let mut world = World::synced(options);
+    world.cut();
+    for block in 0..7 {
+        world.write(0, block, 1);
+    }
+    world.command(0, Command::Secondary { volume: VOLUME });
+    world.command(1, Command::Primary { volume: VOLUME, force: false });
+    world.write(1, 20, 2);
+    world.command(1, Command::Secondary { volume: VOLUME });
+    world.join();
+    let both = "Connected Secondary/Secondary UpToDate/UpToDate";
+    world.assert_states(both, both);
+    world.assert_equal_disks();
+    assert_eq!(world.hosts[1].disk[0], 1, "the node with more changes won");
+}
+
+#[test]
+fn a_graceful_disconnect_leaves_the_peer_looking_and_ends_standalone() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::Disconnect { force: false }).is_success());
+    world.settle();
+    world.assert_states(
+        "WFConnection Primary/Unknown UpToDate/DUnknown",
+        "StandAlone Secondary/Unknown UpToDate/DUnknown",
+    );
+    world.write(0, 9, 9);
+    world.connect(1);
+    world.settle();
+    world.assert_equal_disks();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    );
+}
+
+#[test]
+fn down_takes_everything_apart() {
+    let mut world = World::synced(plain());
+    world.write(0, 9, 9);
+    let outcome = world.command(0, Command::Down);
+    assert!(outcome.is_success(), "{outcome:?}\n{}", world.logs());
+    assert!(world.hosts[0].node.status().volumes.is_empty());
+    world.settle();
+    assert_eq!(world.hosts[1].state(), "WFConnection Secondary/Unknown UpToDate/DUnknown");
+}
+
+#[test]
+fn a_detached_primary_goes_on_through_its_peer_and_comes_back() {
+    let mut world = World::synced(plain());
+    assert!(
+        world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success(),
+        "{}",
+        world.logs()
+    );
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    ); // T14
+    world.write(0, 4, 44);
+    assert_eq!(world.read(0, 4), 44);
+    // apply-al, as the command line does before an attach.
+    let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
+    let at = layout.superblock_byte() as usize;
+    let block: [u8; 4096] = world.hosts[0].disk[at..at + 4096].try_into().unwrap();
+    let (mut superblock, layout) =
+        Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512).unwrap();
+    superblock.mark_clean();
+    world.hosts[0].disk[at..at + 4096].copy_from_slice(&superblock.encode(&layout));
+    world.attach(0);
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    );
+    world.assert_equal_disks();
+}
+
+#[test]
+fn a_wrong_secret_parts_both_for_good() {
+    let mut world = World::new(authenticated());
+    for host in 0..2 {
+        world.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
+        world.attach(host);
+        world.connect(host);
+        world.options.set("shared-secret", Some("other")).unwrap();
+    }
+    world.settle();
+    let both = "StandAlone Secondary/Unknown Inconsistent/DUnknown";
+    world.assert_states(both, both); // S75 (iv)
+}
