@@ -15,3 +15,6 @@ mod nbd_io;
 pub mod resource;
 pub mod settings;
 pub mod thread;
+
+#[cfg(test)]
+mod tests;

@@ -145,6 +145,12 @@ impl<C: Core> Resource<C> {
         self.stopping && self.operations.is_empty()
     }
 
+    /// The core, for tests.
+    #[cfg(test)]
+    pub(super) fn core_mut(&mut self) -> &mut C {
+        &mut self.core
+    }
+
     /// What the supervisor has to be told since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
