@@ -37,7 +37,7 @@ impl Node {
         }
         let (first, last) = extent.al_extents();
         let Some(disk) = v.disk.as_deref_mut() else { return };
-        if v.al_waiting.is_empty() && first == last && disk.al.probe(first) {
+        if first == last && disk.al.probe(first) {
             return self.route_write(volume, admitted, true);
         }
         v.al_waiting.push_back(admitted);

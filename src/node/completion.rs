@@ -17,6 +17,9 @@ impl Node {
         req.local = LocalLeg::Done { ok: result.is_ok() };
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
+            if kind.is_write() {
+                v.note_written();
+            }
         }
         match result {
             Ok(data) => {

@@ -51,7 +51,6 @@ impl Node {
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.marks.discard_my_data = discard;
                 v.marks.use_degr_wfc = false;
-                v.marks.resize_pending = false;
                 v.peer_uuids = None;
                 v.marks.early_sync_uuid = None;
             }

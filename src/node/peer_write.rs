@@ -225,7 +225,6 @@ impl Node {
         let Some(disk) = v.disk.as_deref_mut() else {
             return self.peer_write_done(id, &Err(DiskFault::Gone));
         };
-        disk.unflushed = true;
         let op = match (kind, data) {
             (PeerKind::Write | PeerKind::Resync { .. }, Some(data)) => DiskOp::Write { offset, data, fua },
             // Without feature WZEROES an old sender means zeroes by a trim (D158).
@@ -248,6 +247,7 @@ impl Node {
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
             v.counters.ua = v.counters.ua.saturating_sub(1);
+            v.note_written();
         }
         if let Err(fault) = result {
             self.disk_fault(volume, fault, "a write of the peer");
@@ -327,10 +327,10 @@ impl Node {
             && let Some(covers) = self.link().epochs.flush_covers()
             && self.link().epochs.done_unflushed() > 0
         {
-            let volumes = self.volumes_to_flush();
-            if volumes.is_empty() {
+            if !self.flush_needed() {
                 self.epoch_durable(covers);
             } else if hurry || self.link().epoch_flush_at.is_none_or(|at| self.now >= at) {
+                let volumes = self.volumes_to_flush();
                 self.link_mut().epoch_flush_at = Some(self.now.after(FLUSH_SPACING));
                 self.link_mut().epoch_flushes = volumes.len() as u32;
                 for volume in volumes {
@@ -346,6 +346,11 @@ impl Node {
         }
     }
 
+    /// Whether any volume has writes that a flush must cover.
+    fn flush_needed(&self) -> bool {
+        self.volumes.values().filter_map(|v| v.disk.as_ref()).any(|d| d.options.disk_flushes && d.unflushed)
+    }
+
     /// The volumes with writes that a flush must cover, taken as flushed from here on (D62: only
     /// where disk-flushes is on).
     fn volumes_to_flush(&mut self) -> Vec<VolumeId> {
@@ -355,6 +360,7 @@ impl Node {
                 && disk.options.disk_flushes
                 && disk.unflushed
             {
+                disk.unflushed = false;
                 volumes.push(*id);
             }
         }

@@ -192,7 +192,6 @@ impl Node {
         let now = self.now;
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.target_said_done = false;
-        v.marks.target_may_be_done = false;
         let total = v.bits_set();
         v.resync = Some(Resync::new(now, total));
         if self.change(volume, change, Manner::SOFT) != StateResult::Success {

@@ -156,7 +156,6 @@ impl Node {
         let (offset, len) = (extent.start().byte_offset(), extent.bytes());
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(disk) = v.disk.as_mut() else { return };
-        disk.unflushed = true;
         let op = match (req.kind, &req.data) {
             (Kind::Trim, _) if disk.facts.discards => DiskOp::Discard { offset, len },
             (Kind::Zeroes { may_trim }, _) => DiskOp::Zero { offset, len, unmap: may_trim },

@@ -80,7 +80,6 @@ impl Node {
         for v in self.volumes.values_mut() {
             v.peer_uuids = None;
             v.bitmap_in = None;
-            v.bitmap_out = None;
             v.counters.ua = 0;
         }
         // The data first: this node may be promoted, and then its disk is the only truth (T37).

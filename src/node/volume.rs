@@ -14,7 +14,7 @@ use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
 use crate::units::{Sector, VolumeId};
-use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
+use crate::wire::bitmap_code::BitmapReceiver;
 
 /// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,6 @@ pub(super) struct Volume {
     pub(super) flushes: Vec<PendingFlush>,
     pub(super) resync: Option<Resync>,
     pub(super) bitmap_in: Option<BitmapReceiver>,
-    pub(super) bitmap_out: Option<BitmapSender>,
     /// Sequence numbers of W142.
     pub(super) seq_sent: u32,
     pub(super) counters: Counters,
@@ -124,8 +123,6 @@ pub(super) struct Marks {
     pub(super) discard_my_data: bool,
     /// Resync the grown area once both disks are there.
     pub(super) resync_after_negotiation: bool,
-    /// The size was asked to grow.
-    pub(super) resize_pending: bool,
     /// Wait with the degraded timeout (S86).
     pub(super) use_degr_wfc: bool,
     /// Activity-log updates are suspended (D93).
@@ -134,8 +131,6 @@ pub(super) struct Marks {
     pub(super) hold_unmirrored: bool,
     /// An I/O error was seen on this disk.
     pub(super) io_error: bool,
-    /// All bits of this run were clear at some time and the peer answered since (T40).
-    pub(super) target_may_be_done: bool,
     /// The target of this run said it is done (T39).
     pub(super) target_said_done: bool,
     /// P_SYNC_UUID came before this node was ready for it (W199).
@@ -179,7 +174,6 @@ impl Volume {
             flushes: Vec::new(),
             resync: None,
             bitmap_in: None,
-            bitmap_out: None,
             seq_sent: 0,
             counters: Counters::default(),
         }
@@ -195,6 +189,14 @@ impl Volume {
     pub(super) fn usable_or_negotiating(&mut self) -> Option<&mut LocalDisk> {
         let usable = self.state.disk >= Disk::Negotiating;
         self.disk.as_deref_mut().filter(|_| usable)
+    }
+
+    /// A write ended on the data device: the next flush has something to do. Noted at the end, not at
+    /// the start: a flush covers only writes that ended before it was issued (T1).
+    pub(super) fn note_written(&mut self) {
+        if let Some(disk) = self.disk.as_deref_mut() {
+            disk.unflushed = true;
+        }
     }
 
     /// Number of out-of-sync bits; 0 without a disk.
