@@ -47,6 +47,8 @@ pub enum Message<S = OwnedFd, D = OpenedDisk> {
         /// Its exit code.
         exit: i32,
     },
+    /// Read no more from any client. The volumes are closed once what is under way has ended.
+    EndClients,
     /// Close clients and sockets and end the thread. Send [`Command::Down`] first for a stop in
     /// good order.
     Shutdown,

@@ -130,6 +130,10 @@ impl<C: Core> Resource<C> {
             },
             Message::Status { reply } => reply.send(self.core.status()),
             Message::HandlerDone { call, exit } => self.feed(io, Input::HandlerDone { call, exit }),
+            Message::EndClients => {
+                self.front.end_all(io);
+                self.resume(io);
+            }
             Message::Shutdown => {
                 self.stopping = true;
                 self.front.end_all(io);
