@@ -21,6 +21,7 @@ use super::nbd_io::{Front, Step};
 use crate::io::pool::Pool;
 use crate::io::slots::{Key, Slots};
 use crate::io::{Completion, Devices, Io, Op, SocketKey, Token};
+use crate::node::Node;
 use crate::node::command::{Command, CommandId, Outcome};
 use crate::node::effect::{Device, DiskOp, Effect, LogLevel};
 use crate::node::input::{DiskFault, Input, SocketEnd, Ticket};
@@ -37,6 +38,24 @@ pub trait Core {
     fn next_deadline(&self) -> Option<Moment>;
     /// A snapshot.
     fn status(&self) -> ResourceStatus;
+}
+
+impl Core for Node {
+    fn handle(&mut self, now: Moment, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        Self::next_deadline(self)
+    }
+
+    fn status(&self) -> ResourceStatus {
+        Self::status(self)
+    }
 }
 
 /// A resource: the core, and all that stands between it and the ring.
