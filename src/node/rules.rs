@@ -230,6 +230,9 @@ fn refusal(result: StateResult, wanted: State) -> Refusal {
 }
 
 #[cfg(test)]
+pub(in crate::node) use tests::any_context;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -461,5 +464,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(in crate::node) use tests::any_context;

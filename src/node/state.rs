@@ -285,6 +285,9 @@ fn conn_field(word: u32) -> Result<Conn, StateWordError> {
 }
 
 #[cfg(test)]
+pub(in crate::node) use tests::any_state;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -428,5 +431,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(in crate::node) use tests::any_state;

@@ -351,6 +351,9 @@ const fn sync_undone(source: Uuids) -> Uuids {
 }
 
 #[cfg(test)]
+pub(in crate::node::decision) use tests::{any_facts, is_impossible};
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -579,5 +582,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(in crate::node::decision) use tests::{any_facts, is_impossible};
