@@ -4,6 +4,9 @@
 //! the bitmap UUID included), the metadata flags, role, disk state (`null`: the disk is attached in this
 //! step), number of changed blocks (`null`: not known), net options; then one or more recordings of what
 //! came of it: connection state, role, disk, UUIDs and handlers.
+//!
+//! `tests/data/states_at_rest.txt` lists every state in which such a node came to rest, with the flags in
+//! its metadata.
 #![allow(clippy::unwrap_used)]
 
 use serde::Deserialize;
@@ -12,7 +15,8 @@ use urbd::node::decision::after_sb::Policies;
 use urbd::node::decision::compare::{self, Side, Uuids};
 use urbd::node::decision::handshake::{self, Facts, Next, Outcome, decide};
 use urbd::node::decision::{Action, attach};
-use urbd::node::state::{Disk, Role, flags};
+use urbd::node::rules::{Context, sanitize};
+use urbd::node::state::{Conn, Disk, Role, State, flags};
 
 #[derive(Deserialize)]
 struct Meeting {
@@ -60,20 +64,22 @@ struct Node {
     two_primaries: bool,
 }
 
+/// The flags in the order in which `get-gi` prints them.
+const GI_FLAGS: [u32; 7] = [
+    flags::CONSISTENT,
+    flags::WAS_UP_TO_DATE,
+    flags::PRIMARY_IND,
+    flags::CONNECTED_IND,
+    flags::FULL_SYNC,
+    flags::PEER_OUT_DATED,
+    flags::CRASHED_PRIMARY,
+];
+
 impl Before {
     fn typed(&self) -> Node {
         let uuids = Uuids::from(self.uuids.clone().map(|text| u64::from_str_radix(&text, 16).unwrap()));
         let primary = self.role == "Primary";
-        let names = [
-            flags::CONSISTENT,
-            flags::WAS_UP_TO_DATE,
-            flags::PRIMARY_IND,
-            flags::CONNECTED_IND,
-            flags::FULL_SYNC,
-            flags::PEER_OUT_DATED,
-            flags::CRASHED_PRIMARY,
-        ];
-        let word = names.iter().zip(self.flags).map(|(flag, set)| flag * u32::from(set)).sum();
+        let word = GI_FLAGS.iter().zip(self.flags).map(|(flag, set)| flag * u32::from(set)).sum();
         let attached = attach::decide(&attach::Facts {
             flags: word,
             role: Role::Secondary,
@@ -82,10 +88,7 @@ impl Before {
             fencing: self.fencing,
         });
         let (disk, crashed) = match &self.disk {
-            Some(name) => (
-                Disk::ALL.into_iter().find(|disk| disk.name() == name).unwrap(),
-                word & flags::CRASHED_PRIMARY != 0,
-            ),
+            Some(name) => (named(&Disk::ALL, name, Disk::name), word & flags::CRASHED_PRIMARY != 0),
             None => (attached.disk, attached.crashed_primary),
         };
         let value = |name: &str| {
@@ -252,4 +255,38 @@ fn two_kernels_that_meet_decide_what_the_tables_say() {
     }
     assert!(meetings > 250, "{meetings} meetings");
     assert!(unexplained.is_empty(), "{}\n{}", unexplained.len(), unexplained.join("\n"));
+}
+
+/// The one of `all` with this name.
+fn named<T: Copy>(all: &[T], name: &str, name_of: fn(T) -> &'static str) -> T {
+    all.iter().copied().find(|value| name_of(*value) == name).unwrap()
+}
+
+#[test]
+fn states_at_rest_need_no_correction_and_have_their_flags() {
+    // S9, S23
+    let text = include_str!("data/states_at_rest.txt");
+    let mut states = 0;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [conn, roles, disks, recorded] = words[..] else { panic!("{line}") };
+        let (role, peer) = roles.split_once('/').unwrap();
+        let (disk, pdsk) = disks.split_once('/').unwrap();
+        let state = State {
+            conn: named(&Conn::ALL, conn, Conn::name),
+            role: named(&Role::ALL, role, Role::name),
+            peer: named(&Role::ALL, peer, Role::name),
+            disk: named(&Disk::ALL, disk, Disk::name),
+            pdsk: named(&Disk::ALL, pdsk, Disk::name),
+            user_isp: conn.starts_with("Paused"),
+            ..State::NEW
+        };
+        assert_eq!(sanitize(state, state, &Context::default()), (state, None), "{line}");
+        let set: Vec<bool> = recorded.split(':').map(|flag| flag == "1").collect();
+        let word = flags::recompute(0, state, set[6], true);
+        let ours: Vec<bool> = GI_FLAGS.iter().map(|flag| word & flag != 0).collect();
+        assert_eq!(ours, set, "{line}");
+        states += 1;
+    }
+    assert_eq!(states, 33);
 }
