@@ -61,7 +61,7 @@ pub(crate) fn log_recovery(mut data: &[u8]) {
         let len = usize::from(super::take_byte(&mut data)) * 16;
         let (content, rest) = data.split_at(len.min(data.len()));
         data = rest;
-        if kind % 4 == 0 {
+        if kind.is_multiple_of(4) {
             continue;
         }
         // What is not given stays as in a block without changes: all ones.
