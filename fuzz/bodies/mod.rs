@@ -10,6 +10,7 @@ pub(crate) mod bitmap;
 pub(crate) mod control;
 pub(crate) mod meta;
 pub(crate) mod nbd;
+pub(crate) mod node;
 pub(crate) mod wire;
 
 /// One fuzz target: its name (as in `fuzz_targets/`), its body, and valid inputs to start from.
@@ -32,6 +33,7 @@ pub(crate) const BODIES: &[Body] = &[
     Body { name: "meta_superblock", run: meta::superblock, seeds: meta::superblock_seeds },
     Body { name: "nbd_negotiation", run: nbd::negotiation, seeds: nbd::negotiation_seeds },
     Body { name: "nbd_transmission", run: nbd::transmission, seeds: nbd::transmission_seeds },
+    Body { name: "node_hostile_peer", run: node::hostile_peer, seeds: node::hostile_peer_seeds },
     Body { name: "wire_decoding", run: wire::decoding, seeds: wire::decoding_seeds },
 ];
 
