@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod bitmap;
+pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod meta;
 pub(crate) mod nbd;
@@ -27,6 +28,7 @@ pub(crate) struct Body {
 pub(crate) const BODIES: &[Body] = &[
     Body { name: "bitmap_receiving", run: bitmap::receiving, seeds: bitmap::receiving_seeds },
     Body { name: "bitmap_round_trip", run: bitmap::round_trip, seeds: bitmap::round_trip_seeds },
+    Body { name: "config_text", run: config::text, seeds: config::text_seeds },
     Body { name: "control_messages", run: control::messages, seeds: control::messages_seeds },
     Body { name: "meta_log_crash", run: meta::log_crash, seeds: meta::log_crash_seeds },
     Body { name: "meta_log_recovery", run: meta::log_recovery, seeds: meta::log_recovery_seeds },

@@ -18,7 +18,7 @@ use urbd::node::{
     DiskFault, DiskOp, Effect, Input, Node, ReplyError, Request, RequestId, SocketEnd, SocketId, Ticket,
 };
 use urbd::units::{Extent, Moment, Sector, VolumeId};
-use urbd::wire::{Decoded, Dialect, Packet, decode, encode};
+use urbd::wire::{Decoded, Dialect, Packet, WireError, decode, encode};
 
 /// Bytes: net options, then ops. Whatever the peer and the disk do, the node keeps to its own
 /// contract (see [`Host::perform`]), and once they are gone everything asked of it is answered.
@@ -295,6 +295,9 @@ struct Host {
     sent: Vec<(SocketId, Vec<u8>)>,
 }
 
+/// A packet, the volume in its header, and its block data.
+type Arrived = (VolumeId, Packet, Option<Buf>);
+
 /// One end of a connection.
 struct End {
     id: SocketId,
@@ -506,10 +509,7 @@ impl Host {
         }
     }
 
-    #[allow(clippy::type_complete)]
-    fn next_packet(
-        &mut self,
-    ) -> Option<(SocketId, Result<(VolumeId, Packet, Option<Buf>), urbd::wire::WireError>)> {
+    fn next_packet(&mut self) -> Option<(SocketId, Result<Arrived, WireError>)> {
         for end in self.sockets.iter_mut().filter(|end| !end.held) {
             match decode(&end.inbox, &end.dialect) {
                 Err(error) => return Some((end.id, Err(error))),
