@@ -34,7 +34,8 @@ pub(crate) fn hostile_peer(mut data: &[u8]) {
 /// Sessions with a well-behaved peer, in each direction, with and without authentication.
 pub(crate) fn hostile_peer_seeds() -> Vec<Vec<u8>> {
     use Operator::{
-        Connect, Detach, Disconnect, Invalidate, NewUuid, OutdatePeer, Primary, PrimaryForce, Secondary,
+        Close, Connect, Detach, Disconnect, Invalidate, NewUuid, OutdatePeer, Primary, PrimaryForce,
+        Secondary,
     };
     let write = |block| Op::Request { kind: 1, block, blocks: 2 };
     let source = |session: &mut Session| {
@@ -52,6 +53,7 @@ pub(crate) fn hostile_peer_seeds() -> Vec<Vec<u8>> {
     for options in [0x02, 0x40, 0x4d, 0x62, 0x5a] {
         let mut session = Session::up(options);
         source(&mut session);
+        session.op(Op::Operator(Close as u8));
         session.op(Op::Operator(Secondary as u8));
         session.settle();
         session.peer(Primary);
@@ -216,7 +218,7 @@ enum Operator {
     Suspend,
     ResumeIo,
     Down,
-    ReOpen,
+    Close,
 }
 
 impl Operator {
@@ -239,7 +241,7 @@ impl Operator {
         Self::Suspend,
         Self::ResumeIo,
         Self::Down,
-        Self::ReOpen,
+        Self::Close,
     ];
 
     fn command(self, host: &Host) -> Command {
@@ -263,7 +265,7 @@ impl Operator {
             Self::Suspend => Command::SuspendIo { volume },
             Self::ResumeIo => Command::ResumeIo { volume },
             Self::Down => Command::Down,
-            Self::ReOpen => Command::Open { volume, read_only: false },
+            Self::Close => Command::Close { volume },
         }
     }
 }
@@ -289,6 +291,9 @@ struct Host {
     next_id: u64,
     /// Bytes each open request must be answered with.
     requests: BTreeMap<u64, usize>,
+    /// Whether a client has the volume open, and the command by which it asked for that.
+    is_open: bool,
+    opening: BTreeSet<u64>,
     commands: BTreeSet<u64>,
     handlers: VecDeque<u64>,
     /// What was sent, for the other side of a session.
@@ -338,6 +343,8 @@ impl Host {
             dialing: false,
             next_id: 0,
             requests: BTreeMap::new(),
+            is_open: false,
+            opening: BTreeSet::new(),
             commands: BTreeSet::new(),
             handlers: VecDeque::new(),
             sent: Vec::new(),
@@ -404,8 +411,14 @@ impl Host {
             }
             Op::Request { kind, block, blocks } => self.request(kind, block, blocks),
             Op::Operator(which) => {
-                let operator = Operator::ALL[usize::from(which) % Operator::ALL.len()];
-                self.command(operator.command(self));
+                match Operator::ALL[usize::from(which) % Operator::ALL.len()] {
+                    // The client goes once it has its answers.
+                    Operator::Close if !self.is_open || !self.requests.is_empty() => {}
+                    operator => {
+                        self.is_open &= !matches!(operator, Operator::Close);
+                        self.command(operator.command(self));
+                    }
+                }
             }
             Op::End { socket } => {
                 if let Some(index) = self.index(socket) {
@@ -446,6 +459,13 @@ impl Host {
             3 => (Request::Trim { extent, fua: kind & 8 != 0 }, 0),
             _ => (Request::WriteZeroes { extent, fua: false, may_trim: kind & 8 != 0 }, 0),
         };
+        // Only a client that opened the volume asks anything of it.
+        if !self.is_open {
+            self.command(Command::Open { volume: VOLUME, read_only: false });
+        }
+        if !self.is_open {
+            return;
+        }
         self.next_id += 1;
         self.requests.insert(self.next_id, answer);
         self.input(Input::Request { id: RequestId(self.next_id), volume: VOLUME, request });
@@ -453,7 +473,16 @@ impl Host {
 
     fn command(&mut self, command: Command) {
         self.next_id += 1;
-        self.commands.insert(self.next_id);
+        match command {
+            Command::Close { .. } => {} // has no outcome
+            Command::Open { .. } => {
+                self.opening.insert(self.next_id);
+                self.commands.insert(self.next_id);
+            }
+            _ => {
+                self.commands.insert(self.next_id);
+            }
+        }
         self.input(Input::Command { id: CommandId(self.next_id), command });
     }
 
@@ -537,8 +566,11 @@ impl Host {
                     let wanted = self.requests.remove(&id.0).expect("an answer to no request");
                     check_reply(result, wanted);
                 }
-                Effect::CommandDone { id, .. } => {
+                Effect::CommandDone { id, outcome } => {
                     assert!(self.commands.remove(&id.0), "an outcome of no command");
+                    if self.opening.remove(&id.0) && outcome.is_success() {
+                        self.is_open = true;
+                    }
                 }
                 Effect::Disk { ticket, op, .. } => {
                     check_disk_op(&op);
