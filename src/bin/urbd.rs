@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `urbd`: the daemon.
+
+fn main() {
+    std::process::exit(urbd::cli::daemon::main());
+}

@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `urbdadm`, and every other tool under whose name it is called.
+
+fn main() {
+    urbd::cli::tools::main("urbdadm");
+}

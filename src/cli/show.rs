@@ -1,0 +1,170 @@
+//! The texts of `show` (L78) and `show-gi` (L93c), pure.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use crate::config::options::{Kind, Section};
+use crate::control::messages::{DiskConfig, Options, ResourceConfig};
+use crate::node::command::MetaPlace;
+
+/// How a resource was configured, in the configuration's language.
+#[must_use]
+pub fn resource(config: &ResourceConfig, defaults: bool) -> String {
+    let mut text = format!("resource {} {{\n", quoted_if_needed(&config.name));
+    section(&mut text, 4, "options", Section::Options, &config.options, defaults);
+    if let Some(connection) = &config.connection {
+        section(&mut text, 4, "net", Section::Net, &connection.options, defaults);
+        let _ =
+            writeln!(text, "    _remote_host {{\n        address\t\t\t{};\n    }}", address(connection.peer));
+    }
+    text.push_str("    _this_host {\n");
+    if let Some(connection) = &config.connection {
+        let _ = writeln!(text, "        address\t\t\t{};", address(connection.local));
+    }
+    for volume in &config.volumes {
+        let _ = writeln!(text, "        volume {} {{", volume.volume);
+        let _ = writeln!(text, "            device\t\t\tminor {};", volume.minor);
+        if let Some(disk) = &volume.disk {
+            let _ = writeln!(text, "            disk\t\t\t{};", quoted(&disk.disk));
+            let _ = writeln!(text, "            meta-disk\t\t\t{};", meta_disk(disk));
+            section(&mut text, 12, "disk", Section::Disk, &disk.options, defaults);
+        }
+        text.push_str("        }\n");
+    }
+    text.push_str("    }\n}\n");
+    text
+}
+
+fn section(
+    text: &mut String,
+    indent: usize,
+    title: &str,
+    section: Section,
+    options: &Options,
+    defaults: bool,
+) {
+    let set = |name: &str| options.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let lines: Vec<String> = section
+        .options()
+        .filter_map(|spec| {
+            let default = spec.default_text();
+            let value = set(spec.name).or_else(|| default.clone().filter(|_| defaults))?;
+            let shown = if matches!(spec.kind, Kind::Text { .. }) { quoted(&value) } else { value.clone() };
+            let note = if default.as_ref() == Some(&value) { " # default" } else { "" };
+            Some(format!("{:1$}{name:<16}\t{shown};{note}\n", "", indent + 4, name = spec.name))
+        })
+        .collect();
+    if !lines.is_empty() {
+        let _ = write!(text, "{:indent$}{title} {{\n{}{:indent$}}}\n", "", lines.concat(), "");
+    }
+}
+
+fn meta_disk(disk: &DiskConfig) -> String {
+    match disk.place {
+        MetaPlace::Internal => "internal".to_owned(),
+        MetaPlace::FlexExternal => quoted(&disk.meta),
+        MetaPlace::Indexed(slot) => format!("{} [ {slot} ]", quoted(&disk.meta)),
+    }
+}
+
+fn address(address: SocketAddr) -> String {
+    format!("{} {address}", if address.is_ipv4() { "ipv4" } else { "ipv6" })
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Bare if it can be (C101).
+#[must_use]
+pub fn quoted_if_needed(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if (1..=80).contains(&text.len()) && text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
+}
+
+/// The line of `get-gi` with what each of its fields means above and below it.
+#[must_use]
+pub fn generations(line: &str) -> String {
+    format!(
+        "
+       +--<  Current data generation UUID  >-
+       |               +--<  Bitmap's base data generation UUID  >-
+       |               |                 +--<  younger history UUID  >-
+       |               |                 |         +-<  older history  >-
+       V               V                 V         V
+{line}
+                                                                    ^ ^ ^ ^ ^ ^ ^
+                                      -<  Data consistency flag  >--+ | | | | | |
+                             -<  Data was/is currently up-to-date  >--+ | | | | |
+                                  -<  Node was/is currently primary  >--+ | | | |
+                                  -<  Node was/is currently connected  >--+ | | |
+         -<  Node was in the progress of setting all bits in the bitmap  >--+ | |
+                        -<  The peer's disk was out-dated or inconsistent  >--+ |
+      -<  This node was a crashed primary, and has not seen its peer since   >--+
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::messages::{ConnectionConfig, VolumeConfig};
+
+    #[test]
+    fn a_resource_is_shown_in_the_configurations_language() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let config = ResourceConfig {
+            name: "r0".into(),
+            options: vec![pair("cpu-mask", "2")],
+            connection: Some(ConnectionConfig {
+                local: "10.1.1.31:7789".parse().unwrap(),
+                peer: "10.1.1.32:7789".parse().unwrap(),
+                options: vec![pair("timeout", "50"), pair("protocol", "C")],
+            }),
+            volumes: vec![VolumeConfig {
+                volume: 0,
+                minor: 1,
+                disk: Some(DiskConfig {
+                    disk: "/dev/sda7".into(),
+                    meta: "/dev/md".into(),
+                    place: MetaPlace::Indexed(2),
+                    options: vec![pair("al-extents", "300")],
+                }),
+            }],
+        };
+        let text = resource(&config, false);
+        let expected = "resource r0 {
+    options {
+        cpu-mask        \t\"2\";
+    }
+    net {
+        protocol        \tC; # default
+        timeout         \t50;
+    }
+    _remote_host {
+        address\t\t\tipv4 10.1.1.32:7789;
+    }
+    _this_host {
+        address\t\t\tipv4 10.1.1.31:7789;
+        volume 0 {
+            device\t\t\tminor 1;
+            disk\t\t\t\"/dev/sda7\";
+            meta-disk\t\t\t\"/dev/md\" [ 2 ];
+            disk {
+                al-extents      \t300;
+            }
+        }
+    }
+}
+";
+        assert_eq!(text, expected);
+        assert!(resource(&config, true).contains("ping-int        \t10; # default\n"));
+    }
+
+    #[test]
+    fn a_name_is_quoted_only_if_it_must_be() {
+        assert_eq!(quoted_if_needed("r-1.x_y"), "r-1.x_y");
+        assert_eq!(quoted_if_needed("my \"res\""), "\"my \\\"res\\\"\"");
+        assert_eq!(quoted_if_needed(""), "\"\"");
+    }
+}

@@ -1,0 +1,316 @@
+//! `wait-connect` and `wait-sync`: follow the daemon's status until it is as wished (L87, L88).
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::codes::exit;
+use super::console::Console;
+use crate::config::options::StartupOptions;
+use crate::control::client::{Client, ClientError};
+use crate::control::messages::{Answer, Call};
+use crate::node::status::{ResourceStatus, VolumeStatus};
+use crate::observe::proc_drbd::{grouped, is_unconfigured, permille_done};
+use crate::observe::words::is_at_least_connected;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// The peer is connected, or will not be (StandAlone).
+    Connect,
+    /// Nothing is left to synchronise, or nothing ever will be (StandAlone).
+    Sync,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds to wait for the peer; `None`: for ever.
+    connect_s: Option<u64>,
+    /// The same when the peer's disk is known to be Outdated.
+    outdated_s: Option<u64>,
+    /// Go on waiting when the connection is StandAlone.
+    wait_after_sb: bool,
+    /// Seconds that overrule all that; `None`: nothing was asked for.
+    overall_s: Option<u64>,
+}
+
+impl Limits {
+    /// The limits of the `startup` section, and of `--timeout` where it was given.
+    ///
+    /// The time for a cluster that was degraded before is not used: the daemon does not tell.
+    #[must_use]
+    pub fn new(startup: &StartupOptions, overall_s: Option<u64>) -> Self {
+        let some = |seconds: u32| (seconds != 0).then_some(u64::from(seconds));
+        let connect_s = some(startup.wfc_timeout_s);
+        // Who waits a bounded time for any peer does not wait longer for an outdated one (L88).
+        let outdated_s = match (some(startup.outdated_wfc_timeout_s), connect_s) {
+            (Some(outdated), Some(connect)) => Some(outdated.min(connect)),
+            (outdated, connect) => outdated.or(connect),
+        };
+        Self { connect_s, outdated_s, wait_after_sb: startup.wait_after_sb, overall_s }
+    }
+
+    fn limit(&self, peer_is_outdated: bool) -> Option<Duration> {
+        let of_startup = if peer_is_outdated { self.outdated_s } else { self.connect_s };
+        self.overall_s.or(of_startup).map(Duration::from_secs)
+    }
+}
+
+/// Waits for all these devices; [`exit::OK`], [`exit::TIMEOUT`], or [`exit::REJECTED`] if one of them
+/// does not exist.
+///
+/// # Errors
+/// When the daemon stops answering.
+pub fn run(
+    mut client: Client,
+    goal: Goal,
+    minors: &[u32],
+    limits: &Limits,
+    console: &mut Console<'_>,
+) -> Result<i32, ClientError> {
+    let begin = Instant::now();
+    client.send(&Call::Watch { resource: None })?;
+    let mut progress = Progress::new();
+    // When a resync was last seen to run, or to be about to.
+    let mut settling = begin;
+    let mut statuses = snapshot(client.receive(None)?)?;
+    loop {
+        let volumes: Vec<_> =
+            minors.iter().filter_map(|minor| super::setup::volume_of(&statuses, *minor)).collect();
+        if volumes.len() < minors.len() {
+            progress.clear();
+            console.complain_line("No such device: it is not configured on this node");
+            return Ok(exit::REJECTED);
+        }
+        if !volumes.iter().all(|(_, volume)| is_reached(Goal::Sync, volume, limits)) {
+            settling = Instant::now();
+        }
+        let settles = goal == Goal::Sync && volumes.iter().any(|(_, volume)| is_uneven(volume));
+        let patience = if settles { SETTLE_LIMIT.saturating_sub(settling.elapsed()) } else { Duration::ZERO };
+        if patience.is_zero() && volumes.iter().all(|(_, volume)| is_reached(goal, volume, limits)) {
+            progress.clear();
+            return Ok(exit::OK);
+        }
+        if goal == Goal::Sync {
+            progress.show(&volumes, console);
+        }
+        let outdated = volumes.iter().all(|(_, volume)| volume.peer_disk == "Outdated");
+        let left = limits.limit(outdated).map(|limit| limit.saturating_sub(begin.elapsed()));
+        if left == Some(Duration::ZERO) {
+            progress.clear();
+            return Ok(exit::TIMEOUT);
+        }
+        let reached = (!patience.is_zero()).then_some(patience);
+        match client.receive(left.into_iter().chain(reached).min()) {
+            Ok(answer) => statuses = snapshot(answer)?,
+            Err(ClientError::TimedOut { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How long one disk may be better than the other without a resync, before that counts as the end:
+/// between two nodes that have just met, or agreed on a promotion, the resync is about to begin; after
+/// one with failed blocks it is not.
+const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Whether one disk is up to date and the other is there but is not.
+fn is_uneven(volume: &VolumeStatus) -> bool {
+    let good = |disk: &str| disk == "UpToDate";
+    let bad = |disk: &str| matches!(disk, "Inconsistent" | "Outdated" | "Consistent");
+    let (own, peer) = (volume.disk.as_str(), volume.peer_disk.as_str());
+    volume.cstate == "Connected" && ((good(own) && bad(peer)) || (bad(own) && good(peer)))
+}
+
+fn snapshot(answer: Answer) -> Result<Vec<ResourceStatus>, ClientError> {
+    match answer {
+        Answer::Status(statuses) => Ok(statuses),
+        other => Err(ClientError::Refused(format!("it answered something else: {other:?}"))),
+    }
+}
+
+fn is_reached(goal: Goal, volume: &VolumeStatus, limits: &Limits) -> bool {
+    let given_up = matches!(volume.cstate.as_str(), "StandAlone" | "Disconnecting")
+        && (!limits.wait_after_sb || is_unconfigured(volume));
+    let reached = match goal {
+        Goal::Connect => is_at_least_connected(&volume.cstate),
+        Goal::Sync => volume.cstate == "Connected",
+    };
+    reached || given_up
+}
+
+/// How far a resync is: a bar on a terminal, else a line now and then.
+struct Progress {
+    bar: Option<ProgressBar>,
+    last_line: Option<(Instant, u16)>,
+}
+
+/// Time between two lines that tell the progress.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Progress {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix} [{bar:40}] {percent:>3}% {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar
+        });
+        Self { bar, last_line: None }
+    }
+
+    /// Shows the volume that is furthest behind.
+    fn show(&mut self, volumes: &[(&ResourceStatus, &VolumeStatus)], console: &mut Console<'_>) {
+        let running = volumes.iter().filter_map(|(resource, volume)| {
+            let resync = volume.resync.as_ref()?;
+            Some((permille_done(resync), *resource, *volume, resync))
+        });
+        let Some((permille, resource, volume, resync)) = running.min_by_key(|(permille, ..)| *permille)
+        else {
+            return;
+        };
+        let name = format!("{}/{} {}", resource.name, volume.volume, volume.cstate);
+        let left = resync
+            .finish_s
+            .map_or_else(String::new, |s| format!(", {}:{:02}:{:02} left", s / 3600, s % 3600 / 60, s % 60));
+        let text =
+            format!("{} MiB left, {} KiB/s{left}", resync.left_bits / 256, grouped(resync.speed_kib_s));
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(name);
+            bar.set_position(u64::from(permille));
+            bar.set_message(text);
+            return;
+        }
+        let now = Instant::now();
+        let due = self.last_line.is_none_or(|(at, last)| now - at >= LINE_INTERVAL && last != permille);
+        if due {
+            self.last_line = Some((now, permille));
+            console.complain_line(format!("{name}: {}.{}% done, {text}", permille / 10, permille % 10));
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::control::messages::to_line;
+    use crate::control::socket_path;
+    use crate::node::status::ResyncStatus;
+
+    fn status(cstate: &str) -> Vec<ResourceStatus> {
+        let resync = cstate.starts_with("Sync").then(|| ResyncStatus {
+            total_bits: 1 << 20,
+            left_bits: 1 << 19,
+            ..ResyncStatus::default()
+        });
+        let volume = VolumeStatus {
+            minor: 1,
+            cstate: cstate.into(),
+            disk: "UpToDate".into(),
+            role: "Primary".into(),
+            resync,
+            ..VolumeStatus::default()
+        };
+        vec![ResourceStatus { name: "r0".into(), volumes: vec![volume], ..ResourceStatus::default() }]
+    }
+
+    /// Waits against a daemon that goes through these states, and then says nothing more.
+    fn wait_through(goal: Goal, states: &[&str], limits: &Limits) -> (i32, String) {
+        wait_through_all(goal, &states.iter().map(|state| status(state)).collect::<Vec<_>>(), limits)
+    }
+
+    fn wait_through_all(goal: Goal, states: &[Vec<ResourceStatus>], limits: &Limits) -> (i32, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(socket_path(dir.path())).unwrap();
+        let lines: Vec<_> =
+            states.iter().map(|state| to_line(&Answer::Status(state.clone())).unwrap()).collect();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let daemon = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_until(b'\n', &mut Vec::new()).unwrap();
+            lines.iter().for_each(|line| (&stream).write_all(line).unwrap());
+            // Keeps the connection open until the waiting has ended.
+            let _ = stopped.recv();
+        });
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let client = Client::connect(dir.path()).unwrap();
+        let code = run(client, goal, &[1], limits, &mut Console::new(&mut out, &mut err)).unwrap();
+        drop(stop);
+        daemon.join().unwrap();
+        (code, String::from_utf8(err).unwrap())
+    }
+
+    fn limits(text: &[(&str, &str)], overall: Option<u64>) -> Limits {
+        let mut startup = StartupOptions::default();
+        text.iter().for_each(|(name, value)| startup.set(name, Some(value)).unwrap());
+        Limits::new(&startup, overall)
+    }
+
+    #[test]
+    fn waiting_for_the_peer_ends_when_it_is_there_in_any_state() {
+        let for_ever = limits(&[], None);
+        assert_eq!(
+            wait_through(Goal::Connect, &["WFConnection", "WFReportParams", "SyncSource"], &for_ever).0,
+            0
+        );
+        assert_eq!(wait_through(Goal::Connect, &["StandAlone"], &for_ever).0, 0);
+    }
+
+    #[test]
+    fn waiting_for_a_resync_tells_how_far_it_is_and_ends_with_it() {
+        let (code, err) = wait_through(Goal::Sync, &["SyncSource", "Connected"], &limits(&[], None));
+        assert_eq!(code, 0);
+        assert_eq!(err, "r0/0 SyncSource: 50.1% done, 2048 MiB left, 0 KiB/s\n");
+        assert_eq!(wait_through(Goal::Sync, &["Connected"], &limits(&[], None)), (0, String::new()));
+    }
+
+    #[test]
+    fn a_resync_about_to_begin_is_waited_for_and_one_that_never_does_is_not() {
+        let mut uneven = status("Connected");
+        uneven[0].volumes[0].peer_disk = "Inconsistent".into();
+        let begin = Instant::now();
+        let (code, err) = wait_through_all(
+            Goal::Sync,
+            &[uneven.clone(), status("SyncSource"), status("Connected")],
+            &limits(&[], None),
+        );
+        assert!(code == 0 && err.starts_with("r0/0 SyncSource"), "{err}");
+        assert!(begin.elapsed() < SETTLE_LIMIT);
+        assert_eq!(wait_through_all(Goal::Sync, &[uneven], &limits(&[], None)), (0, String::new()));
+        assert!(begin.elapsed() >= SETTLE_LIMIT);
+    }
+
+    #[test]
+    fn time_runs_out_with_exit_code_five() {
+        assert_eq!(wait_through(Goal::Connect, &["WFConnection"], &limits(&[], Some(0))).0, 5);
+        let short = limits(&[("wfc-timeout", "1")], None);
+        assert_eq!(wait_through(Goal::Connect, &["WFConnection"], &short).0, 5);
+    }
+
+    #[test]
+    fn after_a_split_brain_it_waits_on_only_if_told_to() {
+        let patient = limits(&[("wait-after-sb", "yes")], Some(0));
+        assert_eq!(wait_through(Goal::Connect, &["StandAlone"], &patient).0, 5);
+    }
+
+    #[test]
+    fn an_outdated_peer_gets_its_own_time_but_never_more() {
+        let both = limits(&[("wfc-timeout", "10"), ("outdated-wfc-timeout", "20")], None);
+        assert_eq!(both.limit(true), Some(Duration::from_secs(10)));
+        assert_eq!(both.limit(false), Some(Duration::from_secs(10)));
+        let shorter = limits(&[("wfc-timeout", "10"), ("outdated-wfc-timeout", "5")], None);
+        assert_eq!(shorter.limit(true), Some(Duration::from_secs(5)));
+        assert_eq!(limits(&[], None).limit(true), None);
+    }
+}
