@@ -52,8 +52,9 @@ bench: ## Run the benchmarks
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
+	URBD_FUZZ_CORPUS=$(CURDIR)/fuzz/corpus $(CARGO) test --quiet --test fuzz_smoke every_parser
 	@for target in $$($(CARGO) +nightly fuzz list); do \
-	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1500 || exit 1; \
 	done
 
 clean: ## Remove what was built

@@ -1,8 +1,7 @@
 //! The NBD server side against other people's clients: `nbdinfo`, `nbdcopy`, `qemu-io`.
 //!
 //! A memory disk behind a unix socket, served by the crate's handshake, request decoder and
-//! replies. A test whose client is not installed says so and ends; with `URBD_NEED_CLIENTS=1`, for
-//! CI, it fails instead.
+//! replies. `make setup` installs the clients.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{self, Read, Write};
@@ -176,20 +175,15 @@ fn answer(
     out
 }
 
-/// Runs a client; `None` if it is not installed and need not be.
-fn run(program: &str, arguments: &[&str]) -> Option<Output> {
+/// Runs a client to its end.
+fn run(program: &str, arguments: &[&str]) -> Output {
     match Process::new(program).args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            assert!(std::env::var_os("URBD_NEED_CLIENTS").is_none(), "{program} is not installed");
-            eprintln!("skipped: {program} is not installed");
-            None
-        }
-        Err(error) => panic!("{program}: {error}"),
+        Ok(output) => output,
+        Err(error) => panic!("cannot run {program} ({error}): 'make setup' installs it"),
     }
 }
 
-fn qemu_io(options: &[&str], commands: &[&str], uri: &str) -> Option<Output> {
+fn qemu_io(options: &[&str], commands: &[&str], uri: &str) -> Output {
     let commands = commands.iter().flat_map(|command| ["-c", command]);
     let arguments: Vec<&str> =
         ["-f", "raw"].iter().chain(options).copied().chain(commands).chain([uri]).collect();
@@ -203,7 +197,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn nbdinfo_sees_the_export_as_it_is() {
     let server = Server::start();
-    let Some(output) = run("nbdinfo", &["--json", &server.uri("r0")]) else { return };
+    let output = run("nbdinfo", &["--json", &server.uri("r0")]);
     assert!(output.status.success(), "{}", text(&output));
     let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(info["structured"], true);
@@ -230,7 +224,7 @@ fn nbdinfo_sees_the_export_as_it_is() {
 #[test]
 fn nbdinfo_lists_all_exports() {
     let server = Server::start();
-    let Some(output) = run("nbdinfo", &["--list", "--json", &server.uri("")]) else { return };
+    let output = run("nbdinfo", &["--list", "--json", &server.uri("")]);
     assert!(output.status.success(), "{}", text(&output));
     let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> = info["exports"].as_array().unwrap().iter().map(|e| &e["export-name"]).collect();
@@ -240,7 +234,7 @@ fn nbdinfo_lists_all_exports() {
 #[test]
 fn a_refused_export_says_why_to_the_clients_user() {
     let server = Server::start();
-    let Some(output) = qemu_io(&[], &["read 0 512"], &server.uri("r1%2F0")) else { return };
+    let output = qemu_io(&[], &["read 0 512"], &server.uri("r1%2F0"));
     assert!(!output.status.success());
     assert!(text(&output).contains(REASON), "{}", text(&output));
 }
@@ -256,11 +250,11 @@ fn nbdcopy_brings_an_image_there_and_back() {
     server.disk.lock().unwrap().fill(0xff);
 
     let uri = server.uri("r0");
-    let Some(there) = run("nbdcopy", &["--flush", source.to_str().unwrap(), &uri]) else { return };
+    let there = run("nbdcopy", &["--flush", source.to_str().unwrap(), &uri]);
     assert!(there.status.success(), "{}", text(&there));
     assert!(*server.disk.lock().unwrap() == image, "the disk differs from the image");
 
-    let Some(back) = run("nbdcopy", &[&uri, target.to_str().unwrap()]) else { return };
+    let back = run("nbdcopy", &[&uri, target.to_str().unwrap()]);
     assert!(back.status.success(), "{}", text(&back));
     assert!(std::fs::read(&target).unwrap() == image, "the copy differs from the image");
 }
@@ -281,7 +275,7 @@ fn qemu_writes_zeroes_trims_flushes_and_reads_back() {
         "read -P 0 256k 64k",
     ];
     // Without a cache every command reaches the server as it is.
-    let Some(output) = qemu_io(&["-t", "none", "-d", "unmap"], &commands, &server.uri("r0")) else { return };
+    let output = qemu_io(&["-t", "none", "-d", "unmap"], &commands, &server.uri("r0"));
     assert!(output.status.success() && !text(&output).contains("failed"), "{}", text(&output));
     let disk = server.disk.lock().unwrap();
     assert_eq!(disk[(64 << 10) - 1..(64 << 10) + 513], [&[0x5a][..], &[0xa5; 512], &[0x5a]].concat());
@@ -293,7 +287,7 @@ fn qemu_writes_zeroes_trims_flushes_and_reads_back() {
 fn a_failed_read_is_an_error_and_the_connection_lives_on() {
     let server = Server::start();
     let bad = format!("read {} 4k", SIZE - 4096);
-    let Some(output) = qemu_io(&[], &[&bad, "read -P 0 0 4k"], &server.uri("bad")) else { return };
+    let output = qemu_io(&[], &[&bad, "read -P 0 0 4k"], &server.uri("bad"));
     let text = text(&output);
     assert!(text.contains("read failed: Input/output error"), "{text}");
     assert!(text.contains("read 4096/4096 bytes at offset 0"), "{text}");
@@ -303,8 +297,8 @@ fn a_failed_read_is_an_error_and_the_connection_lives_on() {
 fn a_read_only_export_cannot_be_opened_for_writing() {
     let server = Server::start();
     let uri = server.uri("ro");
-    let Some(output) = qemu_io(&[], &["write 0 512"], &uri) else { return };
+    let output = qemu_io(&[], &["write 0 512"], &uri);
     assert!(!output.status.success() && text(&output).contains("Permission denied"), "{}", text(&output));
-    let Some(output) = qemu_io(&["-r"], &["read -P 0 0 512"], &uri) else { return };
+    let output = qemu_io(&["-r"], &["read -P 0 0 512"], &uri);
     assert!(output.status.success() && !text(&output).contains("failed"), "{}", text(&output));
 }
