@@ -57,10 +57,10 @@ impl<'a> Console<'a> {
         (&mut *self.out, &mut *self.err)
     }
 
-    /// Gives everything printed to the system.
-    pub fn flush(&mut self) {
-        let _ = self.out.flush();
+    /// Gives everything printed to the system; whether stdout took it.
+    pub fn flush(&mut self) -> bool {
         let _ = self.err.flush();
+        self.out.flush().is_ok()
     }
 }
 

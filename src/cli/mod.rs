@@ -5,7 +5,7 @@
 //!   helper calls of it, and `adm_run` carries them out
 //! - [`setup`]: `urbdsetup`, one call to the daemon; its commands are in [`setup_verbs`]
 //! - [`wait`]: the commands that wait; [`show`]: the longer texts
-//! - [`daemon`]: `urbd`
+//! - [`daemon`]: the command line of `urbd`
 //! - [`tools`]: which of the tools a process is
 //! - [`codes`]: what an outcome means to the user: text and exit code
 //! - [`console`], [`getopt`], [`shell`]: streams and settings; command lines taken apart, and printed

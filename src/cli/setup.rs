@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::codes::{exit, exit_code, report};
 use super::console::{Console, Setting};
@@ -15,6 +15,7 @@ use crate::control::client::{Client, ClientError};
 use crate::control::messages::{Answer, Call, Options, ResourceConfig, merge};
 use crate::node::command::{MetaPlace, Outcome};
 use crate::node::status::{ResourceStatus, VolumeStatus};
+use crate::observe::events2::Objects;
 use crate::observe::{proc_drbd, status_json, status_text, words as words_of};
 
 /// Runs `urbdsetup` with these words; the exit code.
@@ -214,6 +215,7 @@ impl<'a> Line<'a> {
             }
             Action::WaitConnect => self.wait(wait::Goal::Connect, console),
             Action::WaitSync => self.wait(wait::Goal::Sync, console),
+            Action::Events => self.events(console),
             Action::NotYet => Err(usage(format!(
                 "{}: this version of urbd has no {} yet",
                 self.setting.program, self.verb.name
@@ -317,6 +319,7 @@ impl<'a> Line<'a> {
             | Action::Proc
             | Action::WaitConnect
             | Action::WaitSync
+            | Action::Events
             | Action::NotYet => return Err(usage("this command is no call")),
         })
     }
@@ -413,6 +416,29 @@ impl<'a> Line<'a> {
         let limits = self.limits();
         let client = self.client()?;
         Ok(wait::run(client, goal, &[minor], &limits, console)?)
+    }
+
+    /// Prints what there is, and then what happens, until the daemon ends.
+    fn events(&self, console: &mut Console<'_>) -> Result<i32, Fault> {
+        let resource = self.named_resource().map(str::to_owned);
+        let (statistics, timestamps) = (self.is_set("statistics"), self.is_set("timestamps"));
+        let mut client = self.client()?;
+        client.send(&Call::Watch { resource })?;
+        let mut known: Option<Objects> = None;
+        loop {
+            let Answer::Status(statuses) = client.receive(None)? else {
+                return Err(usage("the daemon answered something else"));
+            };
+            let now = Objects::of(&statuses, statistics);
+            let lines = known.as_ref().map_or_else(|| now.dump(), |earlier| now.since(earlier));
+            let stamp = if timestamps { show::timestamp(SystemTime::now()) + " " } else { String::new() };
+            lines.iter().for_each(|line| console.line(format!("{stamp}{line}")));
+            // Whoever reads a pipe wants each line now, and ends this by closing it.
+            if !console.flush() || self.is_set("now") {
+                return Ok(exit::OK);
+            }
+            known = Some(now);
+        }
     }
 
     fn limits(&self) -> wait::Limits {

@@ -68,6 +68,8 @@ pub enum Action {
     WaitConnect,
     /// `wait-sync`
     WaitSync,
+    /// `events2`
+    Events,
     /// DRBD has it, and this version of urbd has not.
     NotYet,
 }
@@ -338,9 +340,9 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "events2",
-        action: Action::NotYet,
+        action: Action::Events,
         arguments: &["[resource]"],
-        own_options: &[],
+        own_options: &[flag("timestamps"), flag("statistics"), flag("now")],
         section: None,
         summary: "Print changes of state as they happen",
     },

@@ -1,7 +1,8 @@
-//! The texts of `show` (L78) and `show-gi` (L93c), pure.
+//! The texts of `show` (L78) and `show-gi` (L93c), and of points in time (L84), pure.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use crate::config::options::{Kind, Section};
 use crate::control::messages::{DiskConfig, Options, ResourceConfig};
@@ -82,6 +83,35 @@ pub fn quoted_if_needed(text: &str) -> String {
     if (1..=80).contains(&text.len()) && text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
 }
 
+/// A point in time as `2026-11-22T23:00:31.123456+00:00`. Readers parse the offset: UTC is as good as
+/// any, and needs no time zone data.
+#[must_use]
+pub fn timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}+00:00",
+        second / 3600,
+        second % 3600 / 60,
+        second % 60,
+        since.subsec_micros()
+    )
+}
+
+/// The date of a day counted from 1970-01-01. Years are counted from March, so that the leap day is
+/// their last, in eras of 400 years, which all have the same number of days.
+const fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year_of_era + if month <= 2 { 1 } else { 0 }, month, day)
+}
+
 /// The line of `get-gi` with what each of its fields means above and below it.
 #[must_use]
 pub fn generations(line: &str) -> String {
@@ -107,6 +137,8 @@ pub fn generations(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::control::messages::{ConnectionConfig, VolumeConfig};
 
@@ -159,6 +191,16 @@ mod tests {
 ";
         assert_eq!(text, expected);
         assert!(resource(&config, true).contains("ping-int        \t10; # default\n"));
+    }
+
+    #[test]
+    fn a_point_in_time_has_its_date() {
+        let at = |seconds| timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000+00:00");
+        assert_eq!(at(1_795_388_431), "2026-11-22T23:00:31.000000+00:00");
+        assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59.000000+00:00");
+        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.000000+00:00");
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub const SOCKET_NAME: &str = "nbd.sock";
 const NEGOTIATION_LIMIT: Duration = Duration::from_secs(10);
 /// How long a resource may take to let a client in.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// Clients that negotiate at one time; more of them wait to be accepted.
+/// Clients of one listener that negotiate at one time; more of them wait to be accepted. Each has its
+/// own count: whoever floods a TCP port must not keep the local clients out.
 const MAX_NEGOTIATING: usize = 64;
 /// Bytes read at once while negotiating.
 const READ_BYTES: usize = 16 << 10;
@@ -62,21 +63,20 @@ pub trait Directory: Send + Sync + 'static {
 pub struct NbdFront {
     directory: Arc<dyn Directory>,
     max_clients: u32,
-    negotiating: Arc<Semaphore>,
 }
 
 impl NbdFront {
     /// A server for the directory's volumes with at most so many clients.
     #[must_use]
     pub fn new(directory: Arc<dyn Directory>, max_clients: u32) -> Arc<Self> {
-        let negotiating = Arc::new(Semaphore::new(MAX_NEGOTIATING));
-        Arc::new(Self { directory, max_clients, negotiating })
+        Arc::new(Self { directory, max_clients })
     }
 
     /// Accepts clients of the unix socket for ever.
     pub async fn serve_unix(self: Arc<Self>, listener: UnixListener) {
+        let negotiating = Arc::new(Semaphore::new(MAX_NEGOTIATING));
         loop {
-            let Ok(place) = Arc::clone(&self.negotiating).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&negotiating).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => self.spawn(stream, "unix".to_owned(), place),
                 Err(error) => pause_after(&error).await,
@@ -86,8 +86,9 @@ impl NbdFront {
 
     /// Accepts clients of a TCP socket for ever.
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
+        let negotiating = Arc::new(Semaphore::new(MAX_NEGOTIATING));
         loop {
-            let Ok(place) = Arc::clone(&self.negotiating).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&negotiating).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, from)) => self.spawn(stream, from.to_string(), place),
                 Err(error) => pause_after(&error).await,

@@ -4,7 +4,7 @@
 //! things (S36). What it says about disks and connections is what was configured; whether that still
 //! holds only the core knows, see [`Entry::forget_what_ended`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Entry {
     pub admin: Arc<tokio::sync::Mutex<()>>,
     /// How it was configured.
     pub config: ResourceConfig,
+    /// Volumes whose disk cannot give space back: trims are not worth sending there.
+    pub without_discards: BTreeSet<u16>,
 }
 
 /// A volume as commands address it, found.
@@ -63,8 +65,8 @@ impl Registry {
 
     /// Adds a resource whose thread has been started.
     pub fn insert(&mut self, handle: ResourceHandle, config: ResourceConfig) {
-        let admin = Arc::default();
-        self.resources.insert(config.name.clone(), Entry { handle, admin, config });
+        let (admin, without_discards) = (Arc::default(), BTreeSet::new());
+        self.resources.insert(config.name.clone(), Entry { handle, admin, config, without_discards });
     }
 
     /// Forgets a resource.

@@ -3,10 +3,12 @@
 //! - [`logging`]: where log lines go
 //! - [`proc_drbd`]: the text of `/proc/drbd`
 //! - [`status_text`], [`status_json`]: what `status` prints
+//! - [`events2`]: what `events2` prints as it happens
 //! - [`words`]: the short answers: roles, states, generation identifiers, `sh-status`
 //!
 //! All but the first are pure.
 
+pub mod events2;
 pub mod logging;
 pub mod proc_drbd;
 pub mod status_json;
