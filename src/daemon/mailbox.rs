@@ -173,6 +173,12 @@ impl ResourceHandle {
         status.await.ok()
     }
 
+    /// Whether the thread is no more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.status.has_changed().is_err()
+    }
+
     /// Snapshots after each change of state, the latest only. Counters in them may be old.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<ResourceStatus> {

@@ -69,6 +69,12 @@ impl Registry {
         self.resources.insert(config.name.clone(), Entry { handle, admin, config, without_discards });
     }
 
+    /// Forgets resources whose thread has ended by itself; their names.
+    pub fn bury_dead(&mut self) -> Vec<String> {
+        let dead = self.resources.extract_if(.., |_, entry| entry.handle.has_ended());
+        dead.map(|(name, _)| name).collect()
+    }
+
     /// Forgets a resource.
     pub fn remove(&mut self, resource: &str) -> Option<Entry> {
         self.resources.remove(resource)
@@ -266,6 +272,18 @@ mod tests {
         };
         registry.get_mut("r0").unwrap().forget_what_ended(&status);
         assert!(registry.addresses_are_free(addr("10.0.0.1:7788"), addr("10.0.0.2:7788")).is_ok());
+    }
+
+    #[test]
+    fn a_resource_whose_thread_died_does_not_stand_in_the_way_of_the_next() {
+        let (notices, _) = mpsc::unbounded_channel();
+        let (mailbox, handle) = Mailbox::new("r0", notices).unwrap();
+        let mut registry = Registry::default();
+        registry.insert(handle, ResourceConfig { name: "r0".into(), ..ResourceConfig::default() });
+        assert_eq!(registry.bury_dead(), [""; 0]);
+        drop(mailbox);
+        assert_eq!(registry.bury_dead(), ["r0"]);
+        assert_eq!(registry.resource("r0").unwrap_err().code, 158);
     }
 
     #[test]

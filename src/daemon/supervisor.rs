@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Supervisor {
     /// Counts resources that came and went: whoever watches all of them looks again.
     changes: watch::Sender<u64>,
     handlers: Handlers,
+    /// The end has begun: no more commands, no more clients.
+    stopping: AtomicBool,
 }
 
 /// What a client of [`Call::Watch`] has seen.
@@ -77,7 +80,8 @@ impl Supervisor {
         let (notices, received) = mpsc::unbounded_channel();
         let changes = watch::Sender::new(0);
         let registry = Mutex::default();
-        (Arc::new(Self { registry, spawn, notices, changes, handlers }), received)
+        let stopping = AtomicBool::new(false);
+        (Arc::new(Self { registry, spawn, notices, changes, handlers, stopping }), received)
     }
 
     /// Attends to what the resources' threads say on their own account, until all senders are gone.
@@ -101,6 +105,7 @@ impl Supervisor {
 
     /// Stops all resources in good order, or in bounded time.
     pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         let handles: Vec<_> = self.registry().entries().map(|entry| entry.handle.clone()).collect();
         let mut stops: JoinSet<()> = JoinSet::new();
         for handle in handles {
@@ -153,16 +158,22 @@ impl Supervisor {
         let handle = self.registry().get(resource).map(|entry| entry.handle.clone());
         let Some(handle) = handle else { return };
         ended(&handle).await;
-        // A resource of the same name that was created since has another thread.
-        let mut registry = self.registry();
-        if registry.get(resource).is_some_and(|entry| entry.handle.watch().has_changed().is_err()) {
-            registry.remove(resource);
-            drop(registry);
+        self.bury_dead();
+    }
+
+    fn bury_dead(&self) {
+        let dead = self.registry().bury_dead();
+        if !dead.is_empty() {
+            warn!(resources = ?dead, "removed: their threads have ended");
             self.changes.send_modify(|count| *count += 1);
         }
     }
 
     async fn outcome(&self, call: Call) -> Result<Outcome, Outcome> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Outcome::with(129, "urbd is stopping"));
+        }
+        self.bury_dead();
         match call {
             Call::NewResource { resource, options } => self.new_resource(&resource, options),
             Call::NewMinor { resource, minor, volume } => self.new_minor(&resource, minor, volume).await,
@@ -542,8 +553,11 @@ async fn any_changed(resources: &mut [watch::Receiver<ResourceStatus>]) {
 
 impl Directory for Supervisor {
     fn volumes(&self) -> Vec<Volume> {
-        let registry = self.registry();
         let mut volumes = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            return volumes;
+        }
+        let registry = self.registry();
         for entry in registry.entries() {
             for status in entry.handle.watch().borrow().volumes.clone() {
                 let can_trim = !entry.without_discards.contains(&status.volume);

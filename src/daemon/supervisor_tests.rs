@@ -217,5 +217,5 @@ async fn an_nbd_client_opens_a_primary_and_is_sent_away_at_the_end() {
     s.stop().await;
     let rest = tokio::task::spawn_blocking(move || stream.read_to_end(&mut Vec::new())).await.unwrap();
     assert!(rest.is_ok(), "the connection ends");
-    assert_eq!(code(&s, Call::Primary { minor: 1, force: true }).await, 158, "its thread has ended");
+    assert_eq!(code(&s, Call::Primary { minor: 1, force: true }).await, 129, "no more commands");
 }
