@@ -191,7 +191,7 @@ mod tests {
         );
         assert_eq!(
             lines.next().unwrap(),
-            "d/r0.res:2:3: unknown keyword 'resurce' in 'the file'; did you mean 'resource'?"
+            "d/r0.res:2:3: unknown keyword 'resurce' at top level; did you mean 'resource'?"
         );
     }
 

@@ -476,7 +476,7 @@ pub fn nearest<'a>(name: &str, words: impl IntoIterator<Item = &'a str>) -> Opti
     words
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_ascii_lowercase()), word))
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(4).max(1))
+        .filter(|(distance, word)| *distance < word.len() && *distance <= word.len().div_ceil(4).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }

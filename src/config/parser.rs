@@ -152,7 +152,7 @@ impl Parser<'_> {
     fn open(&mut self, span: Span) {
         let words = std::mem::take(&mut self.words);
         if words.first().is_some_and(|word| word.is("skip")) {
-            self.skip_block(words.first().map_or(span, |word| word.span), "skip"); // C33
+            self.skip_block(words.first().map_or(span, |word| word.span), "this skip"); // C33
             return;
         }
         if words.is_empty() {
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(found, [] as [&str; 0]);
         assert_eq!(nodes.len(), 1);
         let (_, found) = messages("skip {\n {} ");
-        assert_eq!(found, ["t:1:1: skip block is never closed with '}'"]);
+        assert_eq!(found, ["t:1:1: this skip block is never closed with '}'"]);
     }
 
     #[test]

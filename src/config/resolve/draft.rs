@@ -31,6 +31,17 @@ pub(super) struct ResourceDraft {
     pub(super) once: Once,
 }
 
+impl ResourceDraft {
+    /// Notes that urbd cannot run this resource, with a warning (C93 for stacked ones).
+    pub(super) fn leave_out(&mut self, span: Span, why: &str, sink: &mut Sink) {
+        sink.push(
+            Diagnostic::warning(span, format!("resource '{}' is left out: {why}", self.name))
+                .help("urbd runs resources of two nodes that are connected directly"),
+        );
+        self.unsupported.get_or_insert_with(|| why.to_owned());
+    }
+}
+
 /// A host section.
 #[derive(Clone, Debug)]
 pub(super) struct HostDraft {
@@ -41,6 +52,8 @@ pub(super) struct HostDraft {
     pub(super) alternate_address: Option<At<Address>>,
     pub(super) volumes: VolumesDraft,
     pub(super) options: Vec<Written>,
+    /// Whether a statement was not understood, so that what is missing may be just that.
+    pub(super) broken: bool,
 }
 
 impl HostDraft {
@@ -81,6 +94,8 @@ pub(super) struct VolumeDraft {
     pub(super) meta: Option<At<MetaDisk>>,
     pub(super) options: Vec<Written>,
     pub(super) options_span: Option<Span>,
+    /// Whether a statement was not understood.
+    pub(super) broken: bool,
 }
 
 impl VolumeDraft {

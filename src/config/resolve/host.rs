@@ -79,6 +79,7 @@ fn empty(kind: HostKind, names: Vec<String>, span: Span) -> HostDraft {
         alternate_address: None,
         volumes: VolumesDraft::default(),
         options: Vec::new(),
+        broken: false,
     }
 }
 
@@ -89,9 +90,7 @@ fn body(block: &Block, host: &mut HostDraft, draft: &mut ResourceDraft, files: &
         let keyword = STATEMENTS.iter().find(|keyword| word.is(keyword)).copied();
         match keyword {
             Some("device" | "disk" | "meta-disk" | "flexible-meta-disk") => {
-                if volume::statement(cursor, &mut host.volumes.implicit, files, sink).is_none() {
-                    cursor.take_rest();
-                }
+                volume::statement(cursor, &mut host.volumes.implicit, files, sink);
             }
             Some("volume") => volume::section(cursor, &mut host.volumes, files, sink),
             Some("address") => {
@@ -129,9 +128,12 @@ fn body(block: &Block, host: &mut HostDraft, draft: &mut ResourceDraft, files: &
             }
             Some("proxy") => {
                 cursor.take_rest();
-                draft.unsupported.get_or_insert_with(|| "it replicates over DRBD Proxy".to_owned());
+                draft.leave_out(word.span, "it replicates over DRBD Proxy", sink);
             }
-            Some(_) | None => volume::unknown_statement(cursor, "on", STATEMENTS, sink),
+            Some(_) | None => {
+                host.broken = true;
+                volume::unknown_statement(cursor, "on", STATEMENTS, sink);
+            }
         }
     });
     implicit_disk_once(host, sink);
@@ -145,6 +147,8 @@ fn own_address(cursor: &mut Cursor<'_>, host: &mut HostDraft, span: Span, sink: 
         sink.push(error.help("the address behind 'floating' is the host's address"));
     } else if let Some(address) = address {
         put(&mut host.address, "'address'", address.value, address.span, sink);
+    } else {
+        host.broken = true;
     }
     cursor.expect_no_body(sink);
 }

@@ -39,7 +39,7 @@ pub(super) fn hosts(draft: &ResourceDraft, sink: &mut Sink) -> Vec<MergedHost> {
 
 fn merge_host(resource: &ResourceDraft, host: &HostDraft, sink: &mut Sink) -> MergedHost {
     let place = format!("resource '{}', {}", resource.name, host.label());
-    if host.address.is_none() && !has_other_message(host) {
+    if host.address.is_none() && !host.broken && !host.names.is_empty() {
         missing(host.span, &place, "address", "address 10.10.10.1:7788", sink);
     }
     mixed(&resource.volumes, &host.volumes, sink);
@@ -58,14 +58,9 @@ fn merge_host(resource: &ResourceDraft, host: &HostDraft, sink: &mut Sink) -> Me
             (false, None) => &none,
         };
         let place = if implicit { place.clone() } else { format!("{place}, volume {id}") };
-        volumes.extend(merge_volume(id, own, default, own_span, &place, sink));
+        volumes.extend(merge_volume(id, own, default, own_span, (&place, host.broken), sink));
     }
     MergedHost { draft: host.clone(), implicit, volumes }
-}
-
-/// A broken address has its own message already; a host without any statement at all has none.
-const fn has_other_message(host: &HostDraft) -> bool {
-    host.names.is_empty()
 }
 
 fn merge_volume(
@@ -73,9 +68,10 @@ fn merge_volume(
     own: &VolumeDraft,
     default: &VolumeDraft,
     span: Span,
-    place: &str,
+    (place, broken): (&str, bool),
     sink: &mut Sink,
 ) -> Option<MergedVolume> {
+    let broken = broken || own.broken || default.broken;
     let device = own.device.clone().or_else(|| default.device.clone());
     let disk = own.disk.clone().or_else(|| default.disk.clone());
     let diskless = disk.as_ref().is_some_and(|disk| disk.value.is_none());
@@ -84,14 +80,13 @@ fn merge_volume(
         (None, true, Some(disk)) => Some(At { value: MetaDisk::Internal, span: disk.span }),
         (meta, _, _) => meta,
     };
-    if device.is_none() {
-        missing(span, place, "device", "device /dev/drbd1", sink); // C86
-    }
-    if disk.is_none() {
-        missing(span, place, "disk", "disk /dev/sdb1", sink);
-    }
-    if meta.is_none() {
-        missing(span, place, "meta-disk", "meta-disk internal", sink);
+    let checks = [
+        (device.is_none(), "device", "device /dev/drbd1"),
+        (disk.is_none(), "disk", "disk /dev/sdb1"),
+        (meta.is_none(), "meta-disk", "meta-disk internal"),
+    ];
+    for (_, keyword, example) in checks.into_iter().filter(|(is_missing, ..)| *is_missing && !broken) {
+        missing(span, place, keyword, example, sink); // C86
     }
     Some(MergedVolume {
         id,
@@ -144,7 +139,7 @@ fn same_volumes(resource: &ResourceDraft, sink: &mut Sink) {
             first_with.entry(id).or_insert(host);
         }
     }
-    for host in &resource.hosts {
+    for host in resource.hosts.iter().filter(|host| !host.broken && !host.volumes.implicit.broken) {
         let ids = volume_ids(resource, host);
         for (id, other) in first_with.iter().filter(|(id, _)| !ids.contains(id)) {
             let message =
@@ -158,7 +153,7 @@ fn same_volumes(resource: &ResourceDraft, sink: &mut Sink) {
             && !ids.is_empty()
         {
             let message = format!(
-                "in resource '{}': volume 0 has its number in one of {} and {} only",
+                "in resource '{}': only one of '{}' and '{}' writes volume 0 with its number",
                 resource.name,
                 other.label(),
                 host.label()

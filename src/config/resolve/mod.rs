@@ -74,7 +74,7 @@ impl Top {
             cursor.take_rest();
             sink.error(word.span, "'skip' needs a block in braces");
         } else {
-            volume::unknown_statement(cursor, "the file", STATEMENTS, sink);
+            volume::unknown_statement(cursor, "", STATEMENTS, sink);
         }
     }
 

@@ -1,6 +1,6 @@
 //! `resource NAME { }` and `common { }`: their bodies, statement by statement.
 
-use super::super::error::{Diagnostic, Sink};
+use super::super::error::Sink;
 use super::super::model::Sections;
 use super::super::options::Section;
 use super::super::parser::{Block, End, Node, Word};
@@ -119,19 +119,13 @@ fn empty(name: String, span: Span, block: &Block) -> ResourceDraft {
 
 /// A device, disk or meta-disk statement outside of the hosts: their default (C74).
 fn volume_default(cursor: &mut Cursor<'_>, draft: &mut ResourceDraft, files: &SourceMap, sink: &mut Sink) {
-    if volume::statement(cursor, &mut draft.volumes.implicit, files, sink).is_none() {
-        cursor.take_rest();
-    }
+    volume::statement(cursor, &mut draft.volumes.implicit, files, sink);
 }
 
 fn unsupported(cursor: &mut Cursor<'_>, draft: &mut ResourceDraft, why: &str, sink: &mut Sink) {
     let Some(word) = cursor.peek() else { return };
     cursor.take_rest();
-    sink.push(
-        Diagnostic::warning(word.span, format!("resource '{}' is left out: {why}", draft.name))
-            .help("urbd runs resources of two nodes that are connected directly"),
-    );
-    draft.unsupported.get_or_insert_with(|| why.to_owned());
+    draft.leave_out(word.span, why, sink);
 }
 
 /// One of the sections that a resource and `common` share.

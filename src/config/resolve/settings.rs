@@ -181,6 +181,13 @@ fn value(
         sink.push(error.help("put the whole command line in double quotes"));
         return None;
     }
+    if let (Kind::Flag, Some(word)) = (spec.kind, cursor.peek())
+        && matches!(word.text.as_str(), "yes" | "no")
+    {
+        cursor.take();
+        sink.error(word.span, format!("option '{}' takes no value", spec.name));
+        return None;
+    }
     let span = words.first().map_or(name.span, |word| word.span);
     let text = match words {
         [] => None,
@@ -210,7 +217,8 @@ fn value_words<'n>(spec: &OptionSpec, name: &Word, cursor: &mut Cursor<'n>, file
             Kind::Flag => false,
             Kind::Bool => count == 0 && !next_option,
             Kind::Hosts => !(new_line && next_option),
-            Kind::Command => (count == 0 || !new_line) && !(new_line && next_option),
+            Kind::Command if count > 0 => !new_line,
+            Kind::Command => !(new_line && next_option),
             Kind::Number(_) | Kind::Word(_) | Kind::WordAnyCase(_) | Kind::Text { .. } | Kind::After => {
                 count == 0 && !(new_line && next_option)
             }

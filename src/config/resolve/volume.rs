@@ -20,11 +20,25 @@ pub(super) fn statement(
     draft: &mut VolumeDraft,
     files: &SourceMap,
     sink: &mut Sink,
+) {
+    if try_statement(cursor, draft, files, sink).is_none() {
+        draft.broken = true;
+        cursor.take_rest();
+    }
+}
+
+/// As [`statement`]; `None` if a message was due.
+fn try_statement(
+    cursor: &mut Cursor<'_>,
+    draft: &mut VolumeDraft,
+    files: &SourceMap,
+    sink: &mut Sink,
 ) -> Option<()> {
     let keyword = cursor.take()?;
     match keyword.text.as_str() {
         "device" => {
-            if let Some(device) = device(cursor, sink) {
+            if cursor.peek().is_some() {
+                let device = device(cursor, sink)?;
                 put(&mut draft.device, "'device'", device, keyword.span.to(cursor.last_span()), sink);
             }
         }
@@ -73,19 +87,18 @@ pub(super) fn section(
 ) {
     let span = cursor.peek().map_or_else(|| cursor.last_span(), |word| word.span);
     cursor.take();
-    let id = cursor.take_number("a volume number", 0, u64::from(MAX_VOLUME), sink);
+    let id = cursor.take_number("volume number", 0, u64::from(MAX_VOLUME), sink);
     let Some(block) = cursor.expect_body("volume", sink) else { return };
     let mut draft = VolumeDraft::default();
     each_statement(&block.nodes, files, sink, |cursor, sink| {
         let Some(word) = cursor.peek() else { return };
         if STATEMENTS.iter().any(|keyword| word.is(keyword)) {
-            if statement(cursor, &mut draft, files, sink).is_none() {
-                cursor.take_rest();
-            }
+            statement(cursor, &mut draft, files, sink);
         } else if word.is("tiebreaker") {
             cursor.take_rest();
             sink.warning(word.span, "'tiebreaker' has no effect: it is a statement of DRBD 9");
         } else {
+            draft.broken = true;
             unknown_statement(cursor, "volume", STATEMENTS, sink);
         }
     });
@@ -103,6 +116,7 @@ pub(super) fn section(
 pub(super) fn unknown_statement(cursor: &mut Cursor<'_>, section: &str, known: &[&str], sink: &mut Sink) {
     let Some(word) = cursor.peek() else { return };
     cursor.take_rest();
+    let place = if section.is_empty() { "at top level".to_owned() } else { format!("in '{section}'") };
     if !word.is_text() {
         super::cursor::unexpected(word, sink);
         return;
@@ -113,15 +127,15 @@ pub(super) fn unknown_statement(cursor: &mut Cursor<'_>, section: &str, known: &
         return;
     }
     if let Some(option_section) = Section::ALL.iter().find(|section| section.option(&text).is_some()) {
-        let place = option_section.keyword();
+        let keyword = option_section.keyword();
         sink.error(
             word.span,
-            format!("option '{text}' belongs in a section '{place}', not directly in '{section}'"),
+            format!("option '{text}' belongs in a section '{keyword}', not directly {place}"),
         );
         return;
     }
     if super::cursor::KEYWORDS.contains(&text.as_str()) {
-        let error = Diagnostic::error(word.span, format!("'{text}' cannot stand in '{section}'"));
+        let error = Diagnostic::error(word.span, format!("'{text}' cannot stand {place}"));
         sink.push(if cursor.has_body() { error.help("is a '}' missing before it?") } else { error });
         return;
     }
@@ -135,11 +149,11 @@ pub(super) fn unknown_statement(cursor: &mut Cursor<'_>, section: &str, known: &
         }
         (None, None) => String::new(),
     };
-    let error = Diagnostic::error(word.span, format!("unknown keyword '{text}' in '{section}'{hint}"));
+    let error = Diagnostic::error(word.span, format!("unknown keyword '{text}' {place}{hint}"));
     sink.push(error.help(format!("allowed are {}", known.join(", "))));
 }
 
-/// `[NAME] [minor N]` (C49). `device ;` gives nothing and counts as missing.
+/// `[NAME] [minor N]` (C49), of which one is there: a bare `device;` counts as missing.
 fn device(cursor: &mut Cursor<'_>, sink: &mut Sink) -> Option<Device> {
     let name = match cursor.peek() {
         None => return None,
@@ -147,7 +161,7 @@ fn device(cursor: &mut Cursor<'_>, sink: &mut Sink) -> Option<Device> {
         Some(_) => Some(cursor.take_text("a device name", sink)?),
     };
     let minor = if cursor.take_keyword("minor") {
-        Some(cursor.take_number("a minor number", 0, u64::from(MAX_MINOR), sink)?)
+        Some(cursor.take_number("minor number", 0, u64::from(MAX_MINOR), sink)?)
     } else {
         None
     };
@@ -218,7 +232,7 @@ fn meta_disk(cursor: &mut Cursor<'_>, sink: &mut Sink) -> Option<MetaDisk> {
         (text, None) => Some(MetaDisk::Flexible(text.to_owned())),
         (text, Some(_)) => {
             cursor.take();
-            let slot = cursor.take_number("a slot number", 0, u64::from(u32::MAX), sink)?;
+            let slot = cursor.take_number("slot number", 0, u64::from(u32::MAX), sink)?;
             let last = cursor.last_span();
             match cursor.take() {
                 Some(word) if word.text == "]" => {}
