@@ -306,6 +306,22 @@ fn an_unreadable_byte_in_a_comment_does_no_harm() {
 }
 
 #[test]
+fn a_huge_heap_of_mistakes_is_given_up_early() {
+    let text = "a;\n".repeat(300_000) + &"net { b 1; } resource x { c; d 5 e }".repeat(50_000);
+    let report = parse_str("t", &text).unwrap_err();
+    assert_eq!(report.diagnostics().len(), 200);
+    assert!(report.to_string().ends_with("the rest is not shown\n"));
+}
+
+#[test]
+fn an_error_is_not_lost_behind_many_warnings() {
+    let text = "resource r { options { auto-promote no; } }\n";
+    let many: String = (0..300).map(|n| text.replace(" r ", &format!(" r{n} "))).collect();
+    assert_eq!(parse_str("t", &many).unwrap().warnings.diagnostics().len(), 200);
+    assert!(parse_str("t", &(many + "oops;")).unwrap_err().has_errors());
+}
+
+#[test]
 fn wrong_text_and_a_missing_file_have_the_tools_exit_codes() {
     // C5
     let missing = ConfigFiles::new(Some("/nonexistent")).load().unwrap_err();

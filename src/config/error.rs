@@ -86,6 +86,13 @@ impl Sink {
         }
     }
 
+    /// Whether enough is wrong: what else there is would not be shown.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let last = self.diagnostics.last();
+        self.diagnostics.len() >= MAX_DIAGNOSTICS && last.is_some_and(|last| last.severity == Severity::Error)
+    }
+
     /// Adds an error.
     pub fn error(&mut self, span: Span, message: impl Into<String>) {
         self.push(Diagnostic::error(span, message));
@@ -171,7 +178,7 @@ impl Report {
     fn tail(&self) -> String {
         match self.dropped {
             0 => String::new(),
-            dropped => format!("{dropped} more messages are not shown\n"),
+            _ => format!("more than {MAX_DIAGNOSTICS} messages; the rest is not shown\n"),
         }
     }
 

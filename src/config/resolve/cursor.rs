@@ -74,6 +74,9 @@ pub(super) fn each_statement<'n>(
     mut handle: impl FnMut(&mut Cursor<'n>, &mut Sink),
 ) {
     for node in nodes {
+        if sink.is_full() {
+            return; // Guessing what a million wrong words could mean would take for ever.
+        }
         let mut cursor = Cursor { words: &node.words, end: &node.end, at: 0 };
         loop {
             let before = cursor.at;
@@ -81,7 +84,7 @@ pub(super) fn each_statement<'n>(
             if cursor.at == before {
                 cursor.at += 1; // A handler that takes nothing must not hold us for ever.
             }
-            if cursor.at >= cursor.words.len() || !cursor.split(files, sink) {
+            if cursor.at >= cursor.words.len() || sink.is_full() || !cursor.split(files, sink) {
                 break;
             }
         }

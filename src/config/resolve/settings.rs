@@ -1,6 +1,8 @@
 //! Reads the sections that hold options: `net`, `disk`, `options`, `startup`, `handlers`, `proxy`,
 //! `global`, and 8.3's `syncer`.
 
+use std::collections::HashMap;
+
 use super::super::error::{Diagnostic, Sink};
 use super::super::model::Written;
 use super::super::options::{AfterSb0p, Kind, OptionSpec, Section, Support, Value, ValueError, nearest};
@@ -101,11 +103,10 @@ pub(super) fn protocol(cursor: &mut Cursor<'_>, files: &SourceMap, sink: &mut Si
 
 /// Reports options that were given twice with different values (C71).
 pub(super) fn reject_contradictions(list: &[Written], sink: &mut Sink) {
-    for (index, later) in list.iter().enumerate() {
-        let earlier = list[..index].iter().find(|earlier| earlier.spec.name == later.spec.name);
-        if let Some(earlier) = earlier
-            && !same_value(earlier, later)
-        {
+    let mut first = HashMap::new();
+    for later in list {
+        let earlier: &Written = first.entry(later.spec.name).or_insert(later);
+        if !same_value(earlier, later) {
             let message = format!("option '{}' is given twice with different values", later.spec.name);
             let error = Diagnostic::error(later.span, message).note(earlier.span, "first given here");
             sink.push(error.help("keep one of them"));
