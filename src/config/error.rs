@@ -182,6 +182,7 @@ impl Report {
         }
     }
 
+    /// The marked text, without a title: the plain line above it is the title.
     fn group<'a>(&'a self, diagnostic: &'a Diagnostic) -> Group<'a> {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
@@ -197,7 +198,7 @@ impl Report {
                 snippet = snippet.annotation(mark.label(text.as_str()));
             }
         }
-        let mut group = level.primary_title(diagnostic.message.as_str()).element(snippet);
+        let mut group = Group::with_level(level).element(snippet);
         for (span, text) in &diagnostic.notes {
             if span.file != diagnostic.span.file {
                 group = group.element(Level::NOTE.message(format!("{}: {text}", self.place(*span))));
