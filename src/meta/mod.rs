@@ -5,10 +5,16 @@
 //! - [`uuid`]: the four generation UUIDs and what events do to them (M95..M97)
 //! - [`bitmap`]: pages of the out-of-sync bitmap on disk (M40..M44)
 //! - [`activity_log`]: transaction blocks and what they say after a crash (M51..M73)
+//! - [`recovery`]: what to do with that before an attach: "apply-al"
+//! - [`gi`], [`dump`], [`dump_parse`]: the texts of `get-gi`, `show-gi`, `dump-md` and `restore-md`
 
 pub mod activity_log;
 pub mod bitmap;
+pub mod dump;
+pub mod dump_parse;
+pub mod gi;
 pub mod layout;
+pub mod recovery;
 pub mod superblock;
 pub mod uuid;
 
