@@ -94,6 +94,7 @@ pub(crate) fn log_recovery(mut data: &[u8]) {
         Verdict::Empty => assert!(corrupt <= 1 && named.is_empty()),
         Verdict::NoUpdate => assert!(corrupt > 0 && corrupt < blocks),
         Verdict::Unusable => assert_eq!(corrupt, blocks),
+        Verdict::Legacy => panic!("only `examine` looks for older formats"),
     }
 }
 
@@ -164,7 +165,7 @@ pub(crate) fn log_crash(mut data: &[u8]) {
     match recover(&ring).verdict {
         Verdict::Hot(recovered) => assert_eq!(recovered, hot),
         Verdict::Empty | Verdict::NoUpdate => assert_eq!(written, 0),
-        other @ (Verdict::Unusable | Verdict::Incomplete(_)) => panic!("{other:?} after a plain crash"),
+        other @ (Verdict::Unusable | Verdict::Incomplete(_) | Verdict::Legacy) => panic!("{other:?} after a plain crash"),
     }
 }
 

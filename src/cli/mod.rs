@@ -5,6 +5,7 @@
 //!   helper calls of it, and `adm_run` carries them out
 //! - [`setup`]: `urbdsetup`, one call to the daemon; its commands are in [`setup_verbs`]
 //! - [`wait`]: the commands that wait; [`show`]: the longer texts
+//! - [`meta`]: `urbdmeta`, the metadata on a device; [`meta_device`] is that device
 //! - [`daemon`]: the command line of `urbd`
 //! - [`tools`]: which of the tools a process is
 //! - [`codes`]: what an outcome means to the user: text and exit code
@@ -23,6 +24,8 @@ pub mod config_files;
 pub mod console;
 pub mod daemon;
 pub mod getopt;
+pub mod meta;
+pub mod meta_device;
 pub mod plan;
 pub mod setup;
 pub mod setup_verbs;

@@ -24,6 +24,8 @@ pub const MAX_SLOTS: u16 = 65_534;
 pub const DEFAULT_SLOTS: u16 = 1237;
 
 const MAGIC: u32 = 0x69CB_65A2;
+/// Magic of every sector of a legacy log (M73).
+const LEGACY_MAGIC: u32 = 0x8374_0267;
 const TYPE_UPDATE: u16 = 0;
 const TYPE_INITIALISED: u16 = 0xFFFF;
 const NO_SLOT: u16 = 0xFFFF;
@@ -161,6 +163,8 @@ pub enum Verdict {
     /// There are transactions, but damage may hide others: the set cannot be trusted. A full sync
     /// must take its place (our rule at M69).
     Incomplete(Vec<AlExtent>),
+    /// The log of DRBD 8.3 or older (M73), which we do not read.
+    Legacy,
 }
 
 /// A verdict and the damage seen on the way.
@@ -204,12 +208,21 @@ pub fn recover<'a>(ring: impl IntoIterator<Item = &'a [u8; BLOCK_BYTES]>) -> Rec
     Recovery { verdict, corrupt_blocks: corrupt.len() }
 }
 
-/// Whether the log area is of DRBD 8.3 or older (M66): no 8.4 magic in its first two blocks, a
-/// superblock that no 8.4 driver has touched, and the default ring. Such a log is not replayed.
+/// As [`recover`], after a look at which format the area has (M66): with a superblock that no 8.4
+/// driver has touched, the default ring, and no 8.4 magic in its first two blocks, it is the log of
+/// DRBD 8.3 or older, or none at all.
 #[must_use]
-pub fn is_legacy(first_blocks: &[[u8; BLOCK_BYTES]], marking: Marking, striping: Striping) -> bool {
+pub fn examine(ring: &[[u8; BLOCK_BYTES]], marking: Marking, striping: Striping) -> Recovery {
     let has_magic = |block: &[u8; BLOCK_BYTES]| block[..4] == MAGIC.to_be_bytes();
-    marking == Marking::Clean && striping == Striping::DEFAULT && !first_blocks.iter().take(2).any(has_magic)
+    let current =
+        marking == Marking::Attached || striping != Striping::DEFAULT || ring.iter().take(2).any(has_magic);
+    if current {
+        return recover(ring);
+    }
+    let mut sectors = ring.iter().flat_map(|block| block.chunks_exact(512));
+    let legacy = sectors.any(|sector| sector[..4] == LEGACY_MAGIC.to_be_bytes());
+    let verdict = if legacy { Verdict::Legacy } else { Verdict::Empty };
+    Recovery { verdict, corrupt_blocks: ring.len() }
 }
 
 /// The content of all used slots after these transactions, from the oldest to the newest (M68).
@@ -370,10 +383,14 @@ mod tests {
 
     #[test]
     fn a_log_of_an_older_driver_is_recognised() {
-        let zero = [[0; BLOCK_BYTES]; 2];
-        assert!(is_legacy(&zero, Marking::Clean, Striping::DEFAULT));
-        assert!(!is_legacy(&zero, Marking::Attached, Striping::DEFAULT));
-        assert!(!is_legacy(&[initialised_block()], Marking::Clean, Striping::DEFAULT));
+        let verdict = |ring: &[[u8; BLOCK_BYTES]], marking| examine(ring, marking, Striping::DEFAULT).verdict;
+        let mut ring = [[0; BLOCK_BYTES]; 8];
+        assert_eq!(verdict(&ring, Marking::Clean), Verdict::Empty, "no log at all");
+        assert_eq!(verdict(&ring, Marking::Attached), Verdict::Unusable);
+        ring[3][512..516].copy_from_slice(&LEGACY_MAGIC.to_be_bytes());
+        assert_eq!(verdict(&ring, Marking::Clean), Verdict::Legacy);
+        ring[1] = initialised_block();
+        assert_eq!(verdict(&ring, Marking::Clean), Verdict::NoUpdate);
     }
 
     #[test]

@@ -45,19 +45,15 @@ pub enum Damage {
     Legacy,
 }
 
-/// The plan for metadata whose log says `recovery`; `None` for a log of an older format
-/// ([`super::activity_log::is_legacy`]).
+/// The plan for metadata whose log says `recovery` (see [`super::activity_log::examine`]).
 ///
 /// # Errors
 /// If this node was Primary and the log cannot tell where it was writing.
-pub fn plan(superblock: &Superblock, recovery: Option<&Recovery>) -> Result<Plan, Damage> {
+pub fn plan(superblock: &Superblock, recovery: &Recovery) -> Result<Plan, Damage> {
     let was_primary = superblock.flags.contains(MetaFlags::PRIMARY_IND);
     let mut clean = *superblock;
     clean.mark_clean();
     let changed = (clean != *superblock).then_some(clean);
-    let Some(recovery) = recovery else {
-        return damaged(Damage::Legacy, was_primary, clean);
-    };
     Ok(match &recovery.verdict {
         Verdict::Empty => {
             Plan { mark: None, new_ring: recovery.corrupt_blocks > 0, superblock: changed, remark: None }
@@ -82,6 +78,7 @@ pub fn plan(superblock: &Superblock, recovery: Option<&Recovery>) -> Result<Plan
         }
         Verdict::NoUpdate => return damaged(Damage::NoUpdate, was_primary, clean),
         Verdict::Unusable => return damaged(Damage::Unusable, was_primary, clean),
+        Verdict::Legacy => return damaged(Damage::Legacy, was_primary, clean),
     })
 }
 
@@ -114,7 +111,7 @@ mod tests {
     fn a_crashed_primary_marks_its_hot_extents_and_stays_marked_as_primary() {
         let crashed = superblock(MetaFlags::CONSISTENT | MetaFlags::PRIMARY_IND);
         let hot = vec![AlExtent::new(3)];
-        let plan = plan(&crashed, Some(&recovery(Verdict::Hot(hot.clone())))).unwrap();
+        let plan = plan(&crashed, &recovery(Verdict::Hot(hot.clone()))).unwrap();
         assert_eq!(plan.mark, Some(hot));
         assert!(plan.new_ring);
         let written = plan.superblock.unwrap();
@@ -126,7 +123,7 @@ mod tests {
     fn a_secondary_does_not_apply_what_the_log_says() {
         for flags in [MetaFlags::NONE, MetaFlags::CRASHED_PRIMARY] {
             let verdict = Verdict::Hot(vec![AlExtent::new(3)]);
-            let plan = plan(&superblock(flags), Some(&recovery(verdict))).unwrap();
+            let plan = plan(&superblock(flags), &recovery(verdict)).unwrap();
             assert_eq!(plan.mark, None, "M70");
             assert!(plan.new_ring);
         }
@@ -136,14 +133,14 @@ mod tests {
     fn applying_twice_changes_nothing_the_second_time() {
         let mut clean = superblock(MetaFlags::CONSISTENT);
         clean.mark_clean();
-        let plan = plan(&clean, Some(&recovery(Verdict::Empty))).unwrap();
+        let plan = plan(&clean, &recovery(Verdict::Empty)).unwrap();
         assert_eq!(plan, Plan { mark: None, new_ring: false, superblock: None, remark: None });
     }
 
     #[test]
     fn a_log_with_holes_leads_to_a_full_sync() {
         let crashed = superblock(MetaFlags::CONSISTENT | MetaFlags::PRIMARY_IND);
-        let plan = plan(&crashed, Some(&recovery(Verdict::Incomplete(vec![])))).unwrap();
+        let plan = plan(&crashed, &recovery(Verdict::Incomplete(vec![]))).unwrap();
         assert!(plan.superblock.unwrap().flags.need_full_sync());
         assert_eq!(plan.remark, Some(Remark::FullSync));
     }
@@ -152,10 +149,11 @@ mod tests {
     fn an_unreadable_log_stops_a_primary_only() {
         for verdict in [Verdict::NoUpdate, Verdict::Unusable] {
             let log = recovery(verdict);
-            assert!(plan(&superblock(MetaFlags::PRIMARY_IND), Some(&log)).is_err());
-            let ignored = plan(&superblock(MetaFlags::NONE), Some(&log)).unwrap();
+            assert!(plan(&superblock(MetaFlags::PRIMARY_IND), &log).is_err());
+            let ignored = plan(&superblock(MetaFlags::NONE), &log).unwrap();
             assert!(ignored.new_ring && ignored.superblock.unwrap().is_clean());
         }
-        assert_eq!(plan(&superblock(MetaFlags::PRIMARY_IND), None), Err(Damage::Legacy));
+        let legacy = plan(&superblock(MetaFlags::PRIMARY_IND), &recovery(Verdict::Legacy));
+        assert_eq!(legacy, Err(Damage::Legacy));
     }
 }

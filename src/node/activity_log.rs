@@ -416,7 +416,8 @@ mod tests {
             match recover(ring).verdict {
                 Verdict::Empty => BTreeSet::new(),
                 Verdict::Hot(extents) => extents.into_iter().collect(),
-                other @ (Verdict::NoUpdate | Verdict::Unusable | Verdict::Incomplete(_)) => {
+                other
+                @ (Verdict::NoUpdate | Verdict::Unusable | Verdict::Legacy | Verdict::Incomplete(_)) => {
                     panic!("{other:?}")
                 }
             }
