@@ -523,7 +523,7 @@ mod tests {
             ["detach 5", "del-minor 5", "new-minor r0 1 0", attach[0], attach[1]]
         );
         let connect = format!("connect r0 {address} --timeout=50 --connect-int=7");
-        assert_eq!(adjusted(|now| now.connection = None), [connect.clone()]);
+        assert_eq!(adjusted(|now| now.connection = None), std::slice::from_ref(&connect));
         assert_eq!(
             adjusted(|now| now.connection.as_mut().unwrap().peer.set_port(7790)),
             ["disconnect ipv4:10.1.1.31:7789 ipv4:10.1.1.32:7790".to_owned(), connect]
