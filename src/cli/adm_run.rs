@@ -1,13 +1,14 @@
 //! Carries out the calls of a plan, or prints them (L8 to L10, L33, L38, L39, L43).
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::codes::exit;
 use super::console::{Console, Setting};
 use super::plan::{Call, Program, Stage, Weight};
-use super::{setup, shell};
+use super::{meta, setup, shell};
 
 /// How calls are carried out.
 #[derive(Clone, Debug, Default)]
@@ -245,7 +246,7 @@ impl Runner<'_, '_> {
         }
         match call.program {
             Program::Setup => self.set_up(call),
-            Program::Meta | Program::Shell => Ok(self.spawn(&sibling("urbdmeta"), call)),
+            Program::Meta | Program::Shell => Ok(self.on_disk(call)),
         }
     }
 
@@ -259,6 +260,13 @@ impl Runner<'_, '_> {
         let seconds = limit.map_or(0, |limit| limit.as_secs());
         self.console.complain_line(format!("Command '{line}' did not terminate within {seconds} seconds"));
         Err(Stop(exit::OTHER))
+    }
+
+    /// A call about metadata, from within this process.
+    fn on_disk(&mut self, call: &Call) -> i32 {
+        let words = std::iter::once(META).chain(call.words.iter().map(String::as_str)).map(OsString::from);
+        let (out, err) = self.console.streams();
+        i32::from(meta::run_with(words, out, err))
     }
 
     /// A program of its own.
@@ -283,14 +291,6 @@ impl Runner<'_, '_> {
             }
         }
     }
-}
-
-/// A program in the directory of this one, or in the PATH (L6).
-fn sibling(name: &str) -> String {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(name));
-    beside
-        .filter(|path| path.exists())
-        .map_or_else(|| name.to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
 /// What `-d` calls the helpers, as `drbdadm` of 8.4 does (L32). `-s` and `-m` give them other names.

@@ -1,0 +1,524 @@
+//! The command line, from outside: without a daemon, with one, and with a pair on loopback.
+//!
+//! `tests/data/cli/dry-run.txt` is what `drbdadm` of drbd-utils 9.22, in its 8.4 personality, printed
+//! for each command line on a host named boole. Blocks are `=== WORDS`, stdout lines behind `|`, stderr
+//! lines behind `!`, and the exit code behind `=`.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::prelude::*;
+use predicates::prelude::*;
+use predicates::str::{contains, starts_with};
+
+const ADM: &str = env!("CARGO_BIN_EXE_urbdadm");
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cli");
+
+// ------------------------------------------------------------------------------ without a daemon
+
+/// `urbdadm` for node boole, without a daemon, in the directory of the test data.
+fn adm(words: &[&str]) -> Command {
+    let mut command = Command::new(ADM);
+    command.args(["--node", "boole", "--run-dir", "/nonexistent/urbd"]).args(words).current_dir(DATA);
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn dry_runs_and_queries_are_word_for_word_those_of_drbdadm() {
+    let golden = fs::read_to_string(Path::new(DATA).join("dry-run.txt")).unwrap();
+    let mut wrong = String::new();
+    for block in golden.split("=== ").skip(1) {
+        let (words, expected) = block.split_once('\n').unwrap();
+        let split: Vec<&str> = ["-c", "two.conf"].into_iter().chain(words.split(' ')).collect();
+        let found = transcript(&adm(&split).output().unwrap()).replace(DATA, "DIR");
+        if found != expected {
+            wrong += &format!("=== {words}\n{found}--- drbdadm:\n{expected}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn transcript(output: &Output) -> String {
+    let mut text = String::new();
+    for (mark, bytes) in [('|', &output.stdout), ('!', &output.stderr)] {
+        for line in String::from_utf8_lossy(bytes).lines() {
+            text += &if line.is_empty() { format!("{mark}\n") } else { format!("{mark} {line}\n") };
+        }
+    }
+    text + &format!("= {}\n", output.status.code().unwrap())
+}
+
+#[test]
+fn a_daemon_that_does_not_run_is_named_with_its_socket() {
+    let text = "urbdadm: the daemon does not answer on /nonexistent/urbd/control.sock: is urbd running?\n";
+    adm(&["-c", "two.conf", "role", "r1"]).assert().code(20).stderr(starts_with(text));
+    adm(&["proc"]).assert().code(20).stderr(text);
+    adm(&["-c", "two.conf", "up", "r1"]).assert().code(1).stderr(starts_with(text));
+}
+
+#[test]
+fn a_resource_without_a_daemon_is_asked_on_its_disk() {
+    let disk = tempfile::tempdir().unwrap();
+    let conf = conf(disk.path(), [free_port(), free_port()], "");
+    image(&disk.path().join("a.img"));
+    let words = |verb| ["-c".to_owned(), conf.display().to_string(), verb, "r0".to_owned()];
+    let run = |verb: &str| {
+        let mut command = Command::new(ADM);
+        command.args(["--node", "a", "--run-dir", "/nonexistent/urbd"]).args(words(verb.to_owned()));
+        command.stdin(Stdio::null()).assert()
+    };
+    run("dstate").code(1);
+    let mut create = Command::new(ADM);
+    create.args(["--node", "a", "-c"]).arg(&conf).args(["create-md", "--force", "r0"]);
+    create.assert().success().stdout(contains("New drbd meta data block successfully created."));
+    run("dstate").success().stdout("Inconsistent\n");
+    run("get-gi").success().stdout(starts_with("0000000000000004:0000000000000000:"));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_or_is_wrong_has_its_exit_code() {
+    adm(&["-c", "nowhere.conf", "up", "r0"]).assert().code(20).stderr(contains("nowhere.conf"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.conf");
+    fs::write(&file, "resource r0 {\n  net { timeot 50; }\n}\n").unwrap();
+    let bad = file.to_str().unwrap();
+    adm(&["-c", bad, "sh-nop"])
+        .assert()
+        .code(10)
+        .stderr(contains(format!("{bad}:2:")).and(contains("timeout")));
+}
+
+#[test]
+fn a_configuration_may_come_from_standard_input() {
+    let mut command = adm(&["-c", "-", "-d", "down", "all"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let text = fs::read(Path::new(DATA).join("two.conf")).unwrap();
+    child.stdin.take().unwrap().write_all(&text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "drbdsetup-84 down r0\ndrbdsetup-84 down r1\n");
+}
+
+#[test]
+fn the_name_a_program_is_called_by_decides_which_tool_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let called = |name: &str| {
+        let path = dir.path().join(name);
+        std::os::unix::fs::symlink(ADM, &path).unwrap();
+        let mut command = Command::new(path);
+        command.stdin(Stdio::null());
+        command
+    };
+    called("drbdadm").arg("nonsense").assert().code(1).stderr("drbdadm: Unknown command 'nonsense'\n");
+    called("drbdsetup")
+        .args(["new-minor", "r0", "1"])
+        .assert()
+        .code(20)
+        .stderr(starts_with("Missing argument"));
+    called("drbdmeta").arg("-").assert().code(20);
+}
+
+#[test]
+fn help_version_and_completions_need_nothing() {
+    adm(&["--version"]).assert().success().stdout(contains("DRBD_KERNEL_VERSION_CODE=0x08040b\n"));
+    adm(&["help"]).assert().success().stdout(contains("COMMANDS:").and(contains("wait-sync")));
+    adm(&["primary", "--help"])
+        .assert()
+        .success()
+        .stdout(contains("OPTIONS FOR primary:\n  --force[=...]\n"));
+    adm(&[]).assert().code(1).stdout(contains("USAGE:"));
+    adm(&["completions", "bash"]).assert().success().stdout(contains("urbdadm"));
+    adm(&["man"]).assert().success().stdout(contains(".TH urbdadm"));
+    Command::new(env!("CARGO_BIN_EXE_urbd")).arg("--help").assert().success().stdout(contains("--run-dir"));
+}
+
+#[test]
+fn wrong_settings_keep_the_daemon_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("s.toml");
+    fs::write(&settings, "[nbd]\nlisen = []\n").unwrap();
+    let mut urbd = Command::new(env!("CARGO_BIN_EXE_urbd"));
+    urbd.arg("--settings").arg(&settings).arg("--run-dir").arg(dir.path().join("run"));
+    urbd.assert().failure().stderr(contains("s.toml:2: ").and(contains("did you mean `listen`?")));
+}
+
+// -------------------------------------------------------------------------------- with one daemon
+
+#[test]
+fn a_second_daemon_on_the_same_run_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Daemon::start(dir.path(), "a", "");
+    let mut second = Command::new(env!("CARGO_BIN_EXE_urbd"));
+    second.args(["--node", "a", "--run-dir"]).arg(&first.run_dir);
+    second.assert().failure().stderr(contains("another urbd runs on"));
+    first.kill();
+    // A daemon that was killed leaves its sockets; the next one takes their place.
+    let again = Daemon::start(dir.path(), "a", "");
+    again.stop();
+}
+
+#[test]
+fn garbage_on_the_control_socket_hurts_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(dir.path(), "a", "");
+    for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0\0\n", b"{\"verb\":\"primary\"}\n", b"[[[[[[[[\n"]
+    {
+        let mut stream = UnixStream::connect(daemon.run_dir.join("control.sock")).unwrap();
+        stream.write_all(garbage).unwrap();
+        let mut answer = String::new();
+        // What it has not read when it closes resets the connection: also an end.
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with("{\"refused\":"), "{answer}");
+    }
+    daemon.adm(&dir.path().join("none"), "proc").assert().success().stdout(starts_with("version: 8.4.11 "));
+    daemon.stop();
+}
+
+#[test]
+fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = [free_port(), free_port()];
+    let file = conf(dir.path(), ports, "");
+    image(&dir.path().join("a.img"));
+    let a = Daemon::start(dir.path(), "a", "");
+    let adm = |words: &str| a.adm(&file, words).assert();
+    adm("create-md --force r0").success();
+    adm("up r0").success();
+    adm("up r0").code(1).stderr(contains("(161)"));
+    adm("-d adjust r0").success().stdout("");
+    adm("disconnect r0").success();
+    adm("detach r0").success();
+    let calls = adm("-d adjust r0").success().get_output().stdout.clone();
+    let calls = String::from_utf8(calls).unwrap();
+    let verbs: Vec<&str> = calls.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(verbs, ["1", "attach", "connect"], "{calls}");
+    adm("adjust r0").success();
+    adm("-d adjust r0").success().stdout("");
+
+    conf(dir.path(), ports, "net { ping-int 3; connect-int 4; }");
+    adm("-d adjust r0")
+        .stdout(contains("net-options").and(contains("--set-defaults --ping-int=3 --connect-int=4")));
+    adm("adjust r0").success();
+    let show = Command::new(env!("CARGO_BIN_EXE_urbdsetup"))
+        .args(["--run-dir", a.run_dir.to_str().unwrap(), "show", "r0"])
+        .assert()
+        .success();
+    show.stdout(contains("ping-int        \t3;").and(contains("a.img")));
+    adm("down r0").success();
+    adm("down r0").success();
+    adm("role r0").code(10).stderr(contains("(127)"));
+    a.stop();
+}
+
+#[test]
+fn events_come_as_they_happen() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = conf(dir.path(), [free_port(), free_port()], "");
+    let a = Daemon::start(dir.path(), "a", "");
+    let mut setup = Command::new(env!("CARGO_BIN_EXE_urbdsetup"));
+    setup.args(["--run-dir", a.run_dir.to_str().unwrap()]);
+    let mut events = setup.arg("events2").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "exists -");
+    a.adm(&file, "new-resource r0").assert().success();
+    assert_eq!(lines.next().unwrap(), "create resource name:r0 role:Secondary suspended:no");
+    a.adm(&file, "new-minor r0").assert().success();
+    assert_eq!(lines.next().unwrap(), "create device name:r0 volume:0 minor:1 disk:Diskless");
+    a.adm(&file, "down r0").assert().success();
+    assert_eq!(lines.next().unwrap(), "destroy device name:r0 volume:0");
+    assert_eq!(lines.next().unwrap(), "destroy resource name:r0");
+    a.stop();
+    assert_eq!(lines.next(), None);
+    assert_eq!(events.wait().unwrap().code(), Some(20), "the daemon is gone");
+}
+
+#[test]
+fn a_disk_in_use_is_refused_with_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = conf(dir.path(), [free_port(), free_port()], "");
+    image(&dir.path().join("a.img"));
+    let (a, other) = (Daemon::start(dir.path(), "a", ""), tempfile::tempdir().unwrap());
+    let thief = Daemon::start(other.path(), "a", "");
+    a.adm(&file, "create-md --force r0").assert().success();
+    a.adm(&file, "up r0").assert().success();
+    let up = thief.adm(&file, "up r0").assert().code(1);
+    up.stderr(contains("a.img").and(contains("terminated with exit code")));
+    thief.stop();
+    a.stop();
+}
+
+#[test]
+fn waiting_for_a_peer_that_does_not_come_ends_with_code_five() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = conf(dir.path(), [free_port(), free_port()], "");
+    image(&dir.path().join("a.img"));
+    let a = Daemon::start(dir.path(), "a", "");
+    a.adm(&file, "create-md --force r0").assert().success();
+    a.adm(&file, "up r0").assert().success();
+    a.adm(&file, "wait-connect --timeout=1 r0").assert().code(5);
+    a.adm(&file, "disconnect r0").assert().success();
+    a.adm(&file, "wait-connect r0").assert().success();
+    a.adm(&file, "wait-sync r0").assert().success();
+    a.stop();
+}
+
+// ------------------------------------------------------------------------------------ with a pair
+
+#[test]
+fn a_pair_lives_from_create_md_to_down() {
+    let pair = Pair::start("");
+    let (a, b) = (|words: &str| pair.a(words), |words: &str| pair.b(words));
+    a("status r0").success().stdout(contains("disk:Inconsistent"));
+    a("primary r0").code(17).stderr(contains("State change failed: (-2) Need access to UpToDate data"));
+    a("-- --overwrite-data-of-peer primary r0").success();
+    pair.wait_sync();
+    a("role r0").success().stdout("Primary/Secondary\n");
+    b("dstate r0").success().stdout("UpToDate/UpToDate\n");
+    a("cstate minor-1").success().stdout("Connected\n");
+    b("proc")
+        .success()
+        .stdout(contains("\n 1: cs:Connected ro:Secondary/Primary ds:UpToDate/UpToDate C r-----\n"));
+    let status = "r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate\n\n";
+    a("status r0").success().stdout(status);
+    a("sh-status").success().stdout(contains("\n_cstate=Connected\n_role=Primary\n_peer=Secondary\n"));
+    b("primary r0").code(11).stderr(contains("(-1)"));
+
+    a("secondary r0").success();
+    b("primary r0").success();
+    a("role r0").success().stdout("Secondary/Primary\n");
+    b("secondary r0").success();
+    let gi = |out: &[u8]| String::from_utf8_lossy(out).split(':').next().unwrap().to_owned();
+    let (of_a, of_b) = (a("get-gi r0").success(), b("get-gi r0").success());
+    assert_eq!(gi(&of_a.get_output().stdout), gi(&of_b.get_output().stdout));
+
+    b("down r0").success();
+    a("wait-connect --timeout=1 r0").code(5);
+    a("down all").success();
+    // Down, the disk itself is asked: consistent, up to date, not a crashed primary.
+    a("get-gi r0").success().stdout(contains(":1:1:0:0:0:0:0\n"));
+    pair.stop();
+}
+
+#[test]
+fn data_written_on_one_node_is_read_on_the_other() {
+    let pair = Pair::start("");
+    pair.a("primary --force r0").success();
+    let io = |node: &Daemon, command: &str| {
+        let uri = format!("nbd+unix:///r0?socket={}", node.run_dir.join("nbd.sock").display());
+        Command::new("qemu-io").args(["-f", "raw", "-c", command, &uri]).output().unwrap()
+    };
+    let written = io(&pair.a, "write -P 0x5a 1M 256k");
+    assert!(written.status.success(), "{written:?}");
+    pair.wait_sync();
+
+    let refused = io(&pair.b, "read 0 512");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success());
+    assert!(text.contains("Secondary") && text.contains("urbdadm primary r0"), "{text}");
+
+    pair.a("secondary r0").success();
+    pair.b("primary r0").success();
+    let read = io(&pair.b, "read -P 0x5a 1M 256k");
+    assert!(read.status.success() && !String::from_utf8_lossy(&read.stdout).contains("failed"), "{read:?}");
+    pair.stop();
+}
+
+#[test]
+fn a_client_holds_its_volume_open_until_the_daemon_stops() {
+    let pair = Pair::start("");
+    pair.a("primary --force r0").success();
+    pair.wait_sync();
+    let mut client = open(&pair.a.run_dir.join("nbd.sock"));
+    pair.a("secondary r0").code(11).stderr(contains("(-12) Device is held open by someone"));
+    pair.a("down r0").code(11);
+    let Pair { a, b, file, dir: _dir } = pair;
+    a.stop();
+    assert!(client.read_to_end(&mut Vec::new()).is_ok(), "the client is sent away");
+    // In good order: the node left as a Secondary, and the peer keeps good data.
+    let mut adm = Command::new(ADM);
+    adm.args(["--node", "a", "--run-dir", "/nonexistent", "-c"]).arg(&file).args(["get-gi", "r0"]);
+    adm.assert().success().stdout(contains(":1:1:0:0:0:0:0\n"));
+    b.adm(&file, "dstate r0").assert().success().stdout("UpToDate/DUnknown\n");
+    b.stop();
+}
+
+#[test]
+fn an_event_calls_the_handler_of_the_file_that_the_resource_came_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("handler.log");
+    let handler = format!(
+        "handlers {{ before-resync-target \"echo $DRBD_RESOURCE $DRBD_MINOR $DRBD_VOLUME $DRBD_PEER >>{}\"; }}",
+        log.display()
+    );
+    let pair = Pair::start_in(dir, &handler, &format!("[handlers]\nprogram = \"{ADM}\"\n"));
+    pair.a("primary --force r0").success();
+    pair.wait_sync();
+    // The handler is not waited for.
+    let end = Instant::now() + Duration::from_secs(20);
+    while fs::read_to_string(&log).unwrap_or_default() != "r0 1 0 a\n" {
+        assert!(Instant::now() < end, "{:?}", fs::read_to_string(&log));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    pair.stop();
+}
+
+// ----------------------------------------------------------------------------------------- helpers
+
+/// A running daemon. A drop is `kill -9`.
+struct Daemon {
+    node: String,
+    run_dir: PathBuf,
+    process: Child,
+}
+
+impl Daemon {
+    /// Starts a daemon below `dir` and waits until it says that it is ready.
+    fn start(dir: &Path, node: &str, settings: &str) -> Self {
+        let run_dir = dir.join(format!("run-{node}"));
+        fs::create_dir_all(&run_dir).unwrap();
+        let file = dir.join(format!("{node}.toml"));
+        fs::write(&file, format!("[nbd]\nlisten = []\n{settings}")).unwrap();
+        let notify_path = run_dir.join("notify");
+        let _ = fs::remove_file(&notify_path);
+        let notify = UnixDatagram::bind(&notify_path).unwrap();
+        notify.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_urbd"))
+            .args(["--node", node, "--run-dir"])
+            .arg(&run_dir)
+            .arg("--settings")
+            .arg(file)
+            .env("NOTIFY_SOCKET", &notify_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join(format!("{node}.log"))).unwrap())
+            .spawn()
+            .unwrap();
+        let mut message = [0; 64];
+        let bytes = notify.recv(&mut message).unwrap();
+        assert_eq!(&message[..bytes], b"READY=1\n");
+        Self { node: node.to_owned(), run_dir, process }
+    }
+
+    fn adm(&self, conf: &Path, words: &str) -> Command {
+        let mut command = Command::new(ADM);
+        command.args(["--node", &self.node, "--run-dir"]).arg(&self.run_dir).arg("-c").arg(conf);
+        command.args(words.split(' ')).stdin(Stdio::null());
+        command
+    }
+
+    /// SIGTERM: it must end by itself, with status 0.
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "{} ignores SIGTERM", self.node);
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert!(status.success(), "{status}");
+        assert!(!self.run_dir.join("control.sock").exists());
+    }
+
+    fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Two daemons with `r0` up and connected.
+struct Pair {
+    a: Daemon,
+    b: Daemon,
+    file: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start(more: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), more, "")
+    }
+
+    fn start_in(dir: tempfile::TempDir, more: &str, settings: &str) -> Self {
+        let file = conf(dir.path(), [free_port(), free_port()], more);
+        image(&dir.path().join("a.img"));
+        image(&dir.path().join("b.img"));
+        let [a, b] = ["a", "b"].map(|node| Daemon::start(dir.path(), node, settings));
+        let pair = Self { a, b, file, dir };
+        for node in [&pair.a, &pair.b] {
+            node.adm(&pair.file, "create-md --force r0").assert().success();
+            node.adm(&pair.file, "up r0").assert().success();
+        }
+        pair.a("wait-connect --timeout=60 r0").success();
+        pair.b("wait-connect --timeout=60 r0").success();
+        pair
+    }
+
+    fn a(&self, words: &str) -> assert_cmd::assert::Assert {
+        self.a.adm(&self.file, words).assert()
+    }
+
+    fn b(&self, words: &str) -> assert_cmd::assert::Assert {
+        self.b.adm(&self.file, words).assert()
+    }
+
+    /// The node that was promoted knows first that there will be a resync.
+    fn wait_sync(&self) {
+        self.a("wait-sync --timeout=60 r0").success();
+        self.b("wait-sync --timeout=60 r0").success();
+    }
+
+    fn stop(self) {
+        self.a.stop();
+        self.b.stop();
+    }
+}
+
+/// Writes `two.conf` below `dir`: `r0` of nodes a and b on loopback, its disks files there.
+fn conf(dir: &Path, ports: [u16; 2], more: &str) -> PathBuf {
+    let hosts: String = [("a", ports[0]), ("b", ports[1])]
+        .map(|(node, port)| {
+            let disk = dir.join(format!("{node}.img"));
+            format!(
+                "on {node} {{ device minor 1; disk {}; address 127.0.0.1:{port}; meta-disk internal; }}\n",
+                disk.display()
+            )
+        })
+        .concat();
+    let file = dir.join("two.conf");
+    let disk = "disk { resync-rate 400M; c-plan-ahead 0; }";
+    fs::write(&file, format!("resource r0 {{\n{disk}\n{more}\n{hosts}}}\n")).unwrap();
+    file
+}
+
+fn image(path: &Path) {
+    File::create(path).unwrap().set_len(8 << 20).unwrap();
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Opens `r0` as an NBD client, with the shortest handshake there is.
+fn open(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.read_exact(&mut [0; 18]).unwrap();
+    // Client flags, then NBD_OPT_EXPORT_NAME: answered with size, flags and zeroes.
+    stream.write_all(b"\0\0\0\x01IHAVEOPT\0\0\0\x01\0\0\0\x02r0").unwrap();
+    stream.read_exact(&mut [0; 134]).unwrap();
+    stream
+}
