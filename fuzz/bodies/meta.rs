@@ -6,6 +6,9 @@ use urbd::meta::activity_log::{
     recover,
 };
 use urbd::meta::bitmap::{PAGE_WORDS, page_place, pages_of, words_of};
+use urbd::meta::dump::{self, Heading};
+use urbd::meta::dump_parse::Dump;
+use urbd::meta::gi::{get_gi, set_gi, show_gi};
 use urbd::meta::layout::{Layout, Placement, Striping};
 use urbd::meta::superblock::Superblock;
 use urbd::units::{AlExtent, Sector};
@@ -46,6 +49,50 @@ pub(crate) fn superblock_seeds() -> Vec<Vec<u8>> {
         let block = Superblock::just_created(4096).encode(&layout);
         let numbers = [capacity, capacity, 0].map(u64::to_be_bytes).concat();
         seeds.push([&[placement], numbers.as_slice(), &block[..128]].concat());
+    }
+    seeds
+}
+
+/// Bytes: the text of a metadata dump. What was read can be written, and read back the same.
+pub(crate) fn dump_text(data: &[u8]) {
+    let Ok(dump) = Dump::parse(&String::from_utf8_lossy(data)) else { return };
+    let superblock = dump.superblock;
+    let fresh = Superblock::just_created(superblock.peer_max_bio_bytes);
+    let changed = set_gi(&fresh, &get_gi(&superblock)).unwrap();
+    assert_eq!(get_gi(&changed), get_gi(&superblock));
+    let _ = show_gi(&superblock);
+
+    // Any layout will do for the comments in the text.
+    let layout = Layout::new(Placement::Flexible, 1 << 30, dump.striping).unwrap();
+    let heading = Heading { time: "now", host: "alice", command: "dump-md" };
+    let mut text = dump::head(&heading, &superblock, &layout, false);
+    let words: Vec<u64> = dump.words().take(4096).collect();
+    let mut body = dump::Body::default();
+    for part in words.chunks(100) {
+        body.push(part, &mut text);
+    }
+    body.finish(&mut text);
+    let again = Dump::parse(&text).unwrap();
+    assert_eq!((again.superblock, again.striping), (superblock, dump.striping));
+    assert!(again.words().eq(words));
+}
+
+/// Dumps with every kind of row in the bitmap.
+pub(crate) fn dump_text_seeds() -> Vec<Vec<u8>> {
+    let heading =
+        Heading { time: "2025-01-01", host: "alice", command: "drbdmeta 1 v08 /dev/x internal dump-md" };
+    let layout = Layout::new(Placement::Internal, 1 << 22, Striping::DEFAULT).unwrap();
+    let superblock = Superblock { la_size: Sector::new(1 << 21), ..Superblock::just_created(1 << 20) };
+    let bitmaps = [vec![], vec![0; 512], vec![u64::MAX; 7], (0..99).map(|n| n % 13 << (n % 60)).collect()];
+    let mut seeds = Vec::new();
+    for unclean in [false, true] {
+        for words in &bitmaps {
+            let mut text = dump::head(&heading, &superblock, &layout, unclean);
+            let mut body = dump::Body::default();
+            body.push(words, &mut text);
+            body.finish(&mut text);
+            seeds.push(text.into_bytes());
+        }
     }
     seeds
 }

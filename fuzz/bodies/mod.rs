@@ -30,6 +30,7 @@ pub(crate) const BODIES: &[Body] = &[
     Body { name: "bitmap_round_trip", run: bitmap::round_trip, seeds: bitmap::round_trip_seeds },
     Body { name: "config_text", run: config::text, seeds: config::text_seeds },
     Body { name: "control_messages", run: control::messages, seeds: control::messages_seeds },
+    Body { name: "meta_dump", run: meta::dump_text, seeds: meta::dump_text_seeds },
     Body { name: "meta_log_crash", run: meta::log_crash, seeds: meta::log_crash_seeds },
     Body { name: "meta_log_recovery", run: meta::log_recovery, seeds: meta::log_recovery_seeds },
     Body { name: "meta_superblock", run: meta::superblock, seeds: meta::superblock_seeds },
