@@ -83,7 +83,7 @@ pub(crate) fn dump_text_seeds() -> Vec<Vec<u8>> {
         Heading { time: "2025-01-01", host: "alice", command: "drbdmeta 1 v08 /dev/x internal dump-md" };
     let layout = Layout::new(Placement::Internal, 1 << 22, Striping::DEFAULT).unwrap();
     let superblock = Superblock { la_size: Sector::new(1 << 21), ..Superblock::just_created(1 << 20) };
-    let bitmaps = [vec![], vec![0; 512], vec![u64::MAX; 7], (0..99).map(|n| n % 13 << (n % 60)).collect()];
+    let bitmaps = [vec![], vec![0; 512], vec![u64::MAX; 7], (0..99).map(|n| (n % 13) << (n % 60)).collect()];
     let mut seeds = Vec::new();
     for unclean in [false, true] {
         for words in &bitmaps {
@@ -212,7 +212,9 @@ pub(crate) fn log_crash(mut data: &[u8]) {
     match recover(&ring).verdict {
         Verdict::Hot(recovered) => assert_eq!(recovered, hot),
         Verdict::Empty | Verdict::NoUpdate => assert_eq!(written, 0),
-        other @ (Verdict::Unusable | Verdict::Incomplete(_) | Verdict::Legacy) => panic!("{other:?} after a plain crash"),
+        other @ (Verdict::Unusable | Verdict::Incomplete(_) | Verdict::Legacy) => {
+            panic!("{other:?} after a plain crash")
+        }
     }
 }
 
