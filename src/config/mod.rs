@@ -3,7 +3,7 @@
 //!
 //! - [`options`] and [`values`]: every option, once; the structs the daemon takes
 //! - [`source`], [`lexer`], [`parser`]: text to tokens to a tree, with positions
-//! - `resolve`: the tree's meaning, inheritance and checks; [`load`] runs it all
+//! - `resolve`: the tree's meaning, inheritance and checks; [`load()`] runs it all
 //! - [`model`]: the result; [`select`] finds a node's own part in it
 //! - [`dump`] (with `dump-xml`), [`shell`]: the result as text, as `drbdadm` prints it
 //!

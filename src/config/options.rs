@@ -1,7 +1,7 @@
 //! Every option, once: its name, section, value and default (C66), and the structs that hold them.
 //!
 //! The parser, the dump, the suggestions in error messages and the command line all read the tables
-//! that [`options!`] makes here; there is no second list. The structs are plain values: the daemon's
+//! that `options!` makes here; there is no second list. The structs are plain values: the daemon's
 //! core takes the same ones. `Default` is the specification's default of every option.
 
 use serde::{Deserialize, Serialize};
