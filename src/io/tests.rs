@@ -286,7 +286,7 @@ fn a_wait_ends_at_its_deadline_and_when_another_thread_wakes_it() {
         }
         assert!(settle(io).is_empty(), "a wake-up counts once");
     }
-    on_both(|io, waker| script(io, waker), |io, waker| script(io, waker));
+    on_both(script, script);
 }
 
 #[test]

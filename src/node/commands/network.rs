@@ -111,10 +111,7 @@ impl Node {
             }
             Some(Some(_)) => {
                 self.link_mut().replies.remove(&None);
-                if outdate {
-                    self.disconnect_hard();
-                    job.stage = Stage::Closing;
-                } else if self.ask_to_part(true, job).is_some() {
+                if outdate || self.ask_to_part(true, job).is_some() {
                     self.disconnect_hard();
                     job.stage = Stage::Closing;
                 }
