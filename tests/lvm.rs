@@ -1,14 +1,16 @@
 //! LVM and a file system on urbd, through the kernel's own NBD client, device mapper and ext4 in a guest: what
 //! was written through one node is there on the other.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "kernel/mod.rs"]
 mod harness;
 
 use std::process::Command;
 
-use harness::lab::HOST;
-use harness::script::IMAGE_BYTES;
-use harness::{Guest, Lab};
+use harness::lab::{HOST, HOST_TOO};
+use harness::script::{IMAGE_BYTES, conf};
+use harness::{Guest, Lab, Node, Urbd, UrbdNode};
 
 /// Where a daemon serves NBD over TCP.
 const NBD_PORT: u16 = 10809;
@@ -42,6 +44,42 @@ const FIND: &str = "
     vgchange -q -an vg0
 ";
 
+#[test]
+fn a_volume_group_is_there_after_a_switchover() {
+    Lab::run("a_volume_group_is_there_after_a_switchover", |lab| {
+        let (boole, cardan) = pair(lab);
+        let guest = Guest::boot(lab, "guest", 3, &[], &MODULES);
+        connect(&guest, HOST);
+        let sums = play(&guest, FILL);
+        disconnect(&guest);
+        boole.adm("secondary r0");
+        cardan.adm("primary r0");
+        boole.adm("down r0");
+        connect(&guest, HOST_TOO);
+        assert_eq!(play(&guest, FIND), sums);
+    });
+}
+
+#[test]
+fn synced_files_are_there_after_the_primary_and_its_client_died() {
+    Lab::run("synced_files_are_there_after_the_primary_and_its_client_died", |lab| {
+        let (boole, cardan) = pair(lab);
+        let guest = Guest::boot(lab, "guest", 3, &[], &MODULES);
+        connect(&guest, HOST);
+        let (fill_until_synced, _) =
+            FILL.split_once("    cd / && umount").expect("FILL unmounts after the sync");
+        let sums = play(&guest, fill_until_synced);
+        boole.0.kill();
+        guest.power_fail();
+        cardan.await_state("WFConnection");
+        cardan.adm("primary r0");
+        let guest = Guest::boot(lab, "guest", 3, &[], &MODULES);
+        connect(&guest, HOST_TOO);
+        guest.sh("vgchange -q -ay vg0; vgmknodes -q vg0; fsck.ext4 -p /dev/vg0/files || [ $? = 1 ]; vgchange -q -an vg0");
+        assert_eq!(play(&guest, FIND), sums);
+    });
+}
+
 /// The steps themselves, on somebody else's server: when this fails, urbd is not to blame.
 #[test]
 fn the_steps_work_on_a_plain_nbd_server() {
@@ -62,6 +100,26 @@ fn the_steps_work_on_a_plain_nbd_server() {
         connect(&guest, HOST);
         assert_eq!(play(&guest, FIND), sums);
     });
+}
+
+/// Two urbd on the host's side, connected and in sync, boole Primary; each serves NBD on its own address.
+fn pair(lab: &Lab) -> (UrbdNode, UrbdNode) {
+    let names = [("boole", HOST), ("cardan", HOST_TOO)];
+    let images = [lab.image("boole.img", IMAGE_BYTES, 201), lab.image("cardan.img", IMAGE_BYTES, 202)];
+    let disks = images.each_ref().map(|image| image.to_str().unwrap());
+    let conf = conf("", [(names[0].0, names[0].1, disks[0]), (names[1].0, names[1].1, disks[1])]);
+    let [boole, cardan] = names.map(|(name, address)| {
+        let settings = format!("[nbd]\nlisten = [\"{address}:{NBD_PORT}\"]\n");
+        let node = UrbdNode(Urbd::start(lab, name, &conf, &settings));
+        node.adm("create-md --force r0");
+        node.adm("up r0");
+        node
+    });
+    boole.await_state("Connected");
+    boole.adm("primary --force r0");
+    boole.await_state("Connected UpToDate/UpToDate");
+    cardan.await_state("Connected UpToDate/UpToDate");
+    (boole, cardan)
 }
 
 /// Attaches the node's export as /dev/nbd0.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,11 +140,4 @@ impl Drop for Urbd {
 pub fn answer(command: &mut Command) -> Answer {
     let done = command.stdin(Stdio::null()).output().unwrap();
     Answer { status: done.status.code().unwrap_or(-1), out: done.stdout, err: done.stderr }
-}
-
-/// The real `drbdmeta`, on a disk image with internal metadata.
-pub fn drbdmeta(image: &Path, words: &str) -> Answer {
-    let mut command = Command::new("drbdmeta");
-    command.args(["--force", "1", "v08"]).arg(image).arg("internal").args(words.split_whitespace());
-    answer(&mut command)
 }
