@@ -124,10 +124,9 @@ pub fn check_resize(
     let record = record.filter(|_| placement.is_internal()).ok_or(CommandError::NotRelocatable)?;
     let old = find_moved(device, record).ok_or(CommandError::NotRelocatable)?;
     let found = old.superblock.device_uuid;
-    if let Some(expected) = record.device_uuid.filter(|&uuid| uuid != found) {
-        if !dialogue.is_forced() {
-            return Err(CommandError::OtherDeviceUuid { expected, found });
-        }
+    let other = record.device_uuid.filter(|&uuid| uuid != found && !dialogue.is_forced());
+    if let Some(expected) = other {
+        return Err(CommandError::OtherDeviceUuid { expected, found });
     }
     move_metadata(device, &old, dialogue)
 }

@@ -385,3 +385,89 @@ pub fn verify_dump(text: &str, dialogue: &mut Dialogue<'_>) -> Result<(), Comman
     dialogue.say("input file parsed ok");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::create::{CreateOptions, create_md};
+    use super::super::dialogue::Answers;
+    use super::*;
+    use crate::cli::meta_device::MemoryDevice;
+    use crate::meta::activity_log::{Change, Transaction};
+    use crate::meta::superblock::{Marking, Superblock};
+
+    const BYTES: usize = 4 << 20;
+
+    /// Runs a command with nobody at the terminal; the result and what went to stderr.
+    fn quietly<T>(command: impl FnOnce(&mut Dialogue<'_>) -> T) -> (T, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let result = command(&mut Dialogue::new(&mut out, &mut err, Answers::Nobody));
+        (result, String::from_utf8(err).unwrap())
+    }
+
+    /// A device whose Primary crashed with extent 0 hot, and an extent that does not exist.
+    fn crashed() -> (MemoryDevice, Layout) {
+        let mut device = MemoryDevice::new(BYTES);
+        let layout = Layout::new(Placement::Internal, device.sectors(), Striping::DEFAULT).unwrap();
+        let options = CreateOptions::default();
+        quietly(|d| create_md(&mut device, Placement::Internal, &options, d)).0.unwrap();
+        let superblock = Superblock {
+            la_size: layout.offered_size(u64::MAX),
+            flags: MetaFlags::CONSISTENT | MetaFlags::PRIMARY_IND,
+            marking: Marking::Attached,
+            ..Superblock::just_created(0)
+        };
+        let extent = |number| Some(AlExtent::new(number));
+        let changes = vec![Change { slot: 0, extent: extent(0) }, Change { slot: 1, extent: extent(99) }];
+        let block = Transaction { number: 0, slots: 67, context_start: 0, context: vec![], changes };
+        device.write_at(layout.al_block_byte(0), &block.encode()).unwrap();
+        Found { superblock, layout }.store(&mut device).unwrap();
+        device.trace.clear();
+        (device, layout)
+    }
+
+    /// M93: each part is durable before the next begins.
+    #[test]
+    fn a_recovered_log_makes_bits_then_ring_then_superblock_durable() {
+        let (mut device, layout) = crashed();
+        let (result, said) = quietly(|d| apply_al(&mut device, Placement::Internal, d));
+        result.unwrap();
+        assert_eq!(
+            device.trace,
+            [
+                Some(layout.bitmap_byte()),
+                None,
+                Some(layout.al_byte()),
+                None,
+                Some(layout.superblock_byte()),
+                None
+            ]
+        );
+        assert!(said.starts_with("extent 99 beyond end of bitmap! (12672 >= 4096)\n"), "{said}");
+        let bits = layout.max_data_sectors() / 8;
+        let page = &device.data[layout.bitmap_byte() as usize..][..4096];
+        let set: u64 = page.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        assert_eq!(set, bits, "all bits of the device, none behind it (M44)");
+    }
+
+    #[test]
+    fn a_crashed_primary_with_an_unreadable_log_is_not_recovered() {
+        let (mut device, layout) = crashed();
+        let start = layout.al_byte() as usize;
+        device.data[start..start + layout.al_bytes() as usize].fill(0xAA);
+        let before = device.data.clone();
+        let (result, _) = quietly(|d| apply_al(&mut device, Placement::Internal, d));
+        assert_eq!(result.unwrap_err().exit_code(), 1);
+        assert!(device.data == before);
+    }
+
+    #[test]
+    fn a_log_with_a_hole_sets_the_full_sync_mark() {
+        let (mut device, layout) = crashed();
+        device.data[layout.al_block_byte(5) as usize] = 0;
+        let (result, said) = quietly(|d| apply_al(&mut device, Placement::Internal, d));
+        result.unwrap();
+        assert!(said.contains("1 corrupt AL transactions found"));
+        let found = find(&mut device, Placement::Internal).unwrap().unwrap();
+        assert!(found.superblock.is_clean() && found.superblock.flags.need_full_sync());
+    }
+}
