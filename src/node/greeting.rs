@@ -82,8 +82,8 @@ impl Node {
             match step {
                 Step::Dial => self.dial(),
                 Step::AbortDial => self.effects.push_back(Effect::AbortDial),
-                Step::SendInitialData(socket) => self.send_first(socket, Packet::InitialData),
-                Step::SendInitialMeta(socket) => self.send_first(socket, Packet::InitialMeta),
+                Step::SendInitialData(socket) => self.begin_with(socket, Packet::InitialData),
+                Step::SendInitialMeta(socket) => self.begin_with(socket, Packet::InitialMeta),
                 Step::Close(socket) => self.effects.push_back(Effect::CloseSocket(socket)),
                 Step::Settled { data, meta } => self.start_greeting(data, meta),
             }
@@ -96,6 +96,18 @@ impl Node {
             let timeout = config.times().connect;
             self.effects.push_back(Effect::Dial { local, remote, timeout });
         }
+    }
+
+    /// Says what a dialed socket wants to be.
+    fn begin_with(&mut self, socket: SocketId, packet: Packet) {
+        self.send_first(socket, packet);
+        self.hold(socket, true);
+    }
+
+    /// From its first packet until both sockets are settled a socket is not listened to: the peer
+    /// may be there first, and its features come early.
+    fn hold(&mut self, socket: SocketId, hold: bool) {
+        self.effects.push_back(Effect::Hold { socket, hold });
     }
 
     fn send_first(&mut self, socket: SocketId, packet: Packet) {
@@ -150,7 +162,11 @@ impl Node {
         };
         let Phase::Meeting(rendezvous) = &mut self.link_mut().phase else { return };
         let steps = match wish {
-            Some(wish) => rendezvous.first_packet(now, socket, wish, toss),
+            Some(wish) => {
+                let steps = rendezvous.first_packet(now, socket, wish, toss);
+                self.hold(socket, true);
+                steps
+            }
             None => {
                 rendezvous.ended(now, socket);
                 vec![Step::Close(socket)]
@@ -179,6 +195,8 @@ impl Node {
         self.speak(FIRST_VERSION, Features(0));
         let packet = Packet::ConnectionFeatures { min: PROTOCOL_MIN, max: PROTOCOL_MAX, flags };
         self.send_first(data, packet);
+        self.hold(data, false);
+        self.hold(meta, false);
     }
 
     /// Tells the shell how both sockets are framed from now on.

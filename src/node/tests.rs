@@ -360,6 +360,8 @@ impl World {
         for host in 0..2 {
             if self.hosts[host].node.next_deadline().is_some_and(|at| at <= self.now) {
                 self.input(host, Input::Timeout);
+                // No two clocks strike at the same time: the other node may hear of it before its own does.
+                self.deliver(1 - host);
             }
         }
         true
