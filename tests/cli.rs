@@ -5,19 +5,20 @@
 //! lines behind `!`, and the exit code behind `=`.
 #![allow(clippy::unwrap_used)]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::prelude::*;
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 
-const ADM: &str = env!("CARGO_BIN_EXE_urbdadm");
+mod pair;
+
+use pair::{ADM, Client, Daemon, LOCAL_ONLY, Pair, Setup, addresses, conf, wait_until};
+
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cli");
 
 // ------------------------------------------------------------------------------ without a daemon
@@ -66,8 +67,8 @@ fn a_daemon_that_does_not_run_is_named_with_its_socket() {
 #[test]
 fn a_resource_without_a_daemon_is_asked_on_its_disk() {
     let disk = tempfile::tempdir().unwrap();
-    let conf = conf(disk.path(), [free_port(), free_port()], "");
-    image(&disk.path().join("a.img"));
+    let conf = conf(disk.path(), addresses(), "");
+    image(disk.path());
     let words = |verb| ["-c".to_owned(), conf.display().to_string(), verb, "r0".to_owned()];
     let run = |verb: &str| {
         let mut command = Command::new(ADM);
@@ -153,20 +154,20 @@ fn wrong_settings_keep_the_daemon_from_starting() {
 #[test]
 fn a_second_daemon_on_the_same_run_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Daemon::start(dir.path(), "a", "");
+    let first = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     let mut second = Command::new(env!("CARGO_BIN_EXE_urbd"));
     second.args(["--node", "a", "--run-dir"]).arg(&first.run_dir);
     second.assert().failure().stderr(contains("another urbd runs on"));
     first.kill();
     // A daemon that was killed leaves its sockets; the next one takes their place.
-    let again = Daemon::start(dir.path(), "a", "");
+    let again = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     again.stop();
 }
 
 #[test]
 fn garbage_on_the_control_socket_hurts_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(dir.path(), "a", "");
+    let daemon = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0\0\n", b"{\"verb\":\"primary\"}\n", b"[[[[[[[[\n"]
     {
         let mut stream = UnixStream::connect(daemon.run_dir.join("control.sock")).unwrap();
@@ -183,10 +184,10 @@ fn garbage_on_the_control_socket_hurts_nobody_else() {
 #[test]
 fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let ports = [free_port(), free_port()];
-    let file = conf(dir.path(), ports, "");
-    image(&dir.path().join("a.img"));
-    let a = Daemon::start(dir.path(), "a", "");
+    let hosts = addresses();
+    let file = conf(dir.path(), hosts, "");
+    image(dir.path());
+    let a = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     let adm = |words: &str| a.adm(&file, words).assert();
     adm("create-md --force r0").success();
     adm("up r0").success();
@@ -201,7 +202,7 @@ fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
     adm("adjust r0").success();
     adm("-d adjust r0").success().stdout("");
 
-    conf(dir.path(), ports, "net { ping-int 3; connect-int 4; }");
+    conf(dir.path(), hosts, "net { ping-int 3; connect-int 4; }");
     adm("-d adjust r0")
         .stdout(contains("net-options").and(contains("--set-defaults --ping-int=3 --connect-int=4")));
     adm("adjust r0").success();
@@ -219,8 +220,8 @@ fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
 #[test]
 fn events_come_as_they_happen() {
     let dir = tempfile::tempdir().unwrap();
-    let file = conf(dir.path(), [free_port(), free_port()], "");
-    let a = Daemon::start(dir.path(), "a", "");
+    let file = conf(dir.path(), addresses(), "");
+    let a = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     let mut setup = Command::new(env!("CARGO_BIN_EXE_urbdsetup"));
     setup.args(["--run-dir", a.run_dir.to_str().unwrap()]);
     let mut events = setup.arg("events2").stdout(Stdio::piped()).spawn().unwrap();
@@ -241,10 +242,10 @@ fn events_come_as_they_happen() {
 #[test]
 fn a_disk_in_use_is_refused_with_its_number() {
     let dir = tempfile::tempdir().unwrap();
-    let file = conf(dir.path(), [free_port(), free_port()], "");
-    image(&dir.path().join("a.img"));
-    let (a, other) = (Daemon::start(dir.path(), "a", ""), tempfile::tempdir().unwrap());
-    let thief = Daemon::start(other.path(), "a", "");
+    let file = conf(dir.path(), addresses(), "");
+    image(dir.path());
+    let (a, other) = (Daemon::start(dir.path(), "a", LOCAL_ONLY), tempfile::tempdir().unwrap());
+    let thief = Daemon::start(other.path(), "a", LOCAL_ONLY);
     a.adm(&file, "create-md --force r0").assert().success();
     a.adm(&file, "up r0").assert().success();
     let up = thief.adm(&file, "up r0").assert().code(1);
@@ -256,9 +257,9 @@ fn a_disk_in_use_is_refused_with_its_number() {
 #[test]
 fn waiting_for_a_peer_that_does_not_come_ends_with_code_five() {
     let dir = tempfile::tempdir().unwrap();
-    let file = conf(dir.path(), [free_port(), free_port()], "");
-    image(&dir.path().join("a.img"));
-    let a = Daemon::start(dir.path(), "a", "");
+    let file = conf(dir.path(), addresses(), "");
+    image(dir.path());
+    let a = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     a.adm(&file, "create-md --force r0").assert().success();
     a.adm(&file, "up r0").assert().success();
     a.adm(&file, "wait-connect --timeout=1 r0").assert().code(5);
@@ -272,7 +273,7 @@ fn waiting_for_a_peer_that_does_not_come_ends_with_code_five() {
 
 #[test]
 fn a_pair_lives_from_create_md_to_down() {
-    let pair = Pair::start("");
+    let pair = Pair::start();
     let (a, b) = (|words: &str| pair.a(words), |words: &str| pair.b(words));
     a("status r0").success().stdout(contains("disk:Inconsistent"));
     a("primary r0").code(17).stderr(contains("State change failed: (-2) Need access to UpToDate data"));
@@ -307,11 +308,10 @@ fn a_pair_lives_from_create_md_to_down() {
 
 #[test]
 fn data_written_on_one_node_is_read_on_the_other() {
-    let pair = Pair::start("");
+    let pair = Pair::start();
     pair.a("primary --force r0").success();
     let io = |node: &Daemon, command: &str| {
-        let uri = format!("nbd+unix:///r0?socket={}", node.run_dir.join("nbd.sock").display());
-        Command::new("qemu-io").args(["-f", "raw", "-c", command, &uri]).output().unwrap()
+        Command::new("qemu-io").args(["-f", "raw", "-c", command, &node.uri("r0")]).output().unwrap()
     };
     let written = io(&pair.a, "write -P 0x5a 1M 256k");
     assert!(written.status.success(), "{written:?}");
@@ -331,15 +331,15 @@ fn data_written_on_one_node_is_read_on_the_other() {
 
 #[test]
 fn a_client_holds_its_volume_open_until_the_daemon_stops() {
-    let pair = Pair::start("");
+    let pair = Pair::start();
     pair.a("primary --force r0").success();
     pair.wait_sync();
-    let mut client = open(&pair.a.run_dir.join("nbd.sock"));
+    let mut client = Client::open(&pair.a.nbd_sock());
     pair.a("secondary r0").code(11).stderr(contains("(-12) Device is held open by someone"));
     pair.a("down r0").code(11);
-    let Pair { a, b, file, dir: _dir } = pair;
+    let Pair { a, b, file, dir: _dir, .. } = pair;
     a.stop();
-    assert!(client.read_to_end(&mut Vec::new()).is_ok(), "the client is sent away");
+    assert!(client.stream.read_to_end(&mut Vec::new()).is_ok(), "the client is sent away");
     // In good order: the node left as a Secondary, and the peer keeps good data.
     let mut adm = Command::new(ADM);
     adm.args(["--node", "a", "--run-dir", "/nonexistent", "-c"]).arg(&file).args(["get-gi", "r0"]);
@@ -356,169 +356,22 @@ fn an_event_calls_the_handler_of_the_file_that_the_resource_came_from() {
         "handlers {{ before-resync-target \"echo $DRBD_RESOURCE $DRBD_MINOR $DRBD_VOLUME $DRBD_PEER >>{}\"; }}",
         log.display()
     );
-    let pair = Pair::start_in(dir, &handler, &format!("[handlers]\nprogram = \"{ADM}\"\n"));
+    let pair = Pair::with_in(
+        dir,
+        &Setup {
+            more: &handler,
+            settings: &format!("[handlers]\nprogram = \"{ADM}\"\n"),
+            ..Setup::default()
+        },
+    );
     pair.a("primary --force r0").success();
     pair.wait_sync();
     // The handler is not waited for.
-    let end = Instant::now() + Duration::from_secs(20);
-    while fs::read_to_string(&log).unwrap_or_default() != "r0 1 0 a\n" {
-        assert!(Instant::now() < end, "{:?}", fs::read_to_string(&log));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("the handler is called", || fs::read_to_string(&log).unwrap_or_default() == "r0 1 0 a\n");
     pair.stop();
 }
 
-// ----------------------------------------------------------------------------------------- helpers
-
-/// A running daemon. A drop is `kill -9`.
-struct Daemon {
-    node: String,
-    run_dir: PathBuf,
-    process: Child,
-}
-
-impl Daemon {
-    /// Starts a daemon below `dir` and waits until it says that it is ready.
-    fn start(dir: &Path, node: &str, settings: &str) -> Self {
-        let run_dir = dir.join(format!("run-{node}"));
-        fs::create_dir_all(&run_dir).unwrap();
-        let file = dir.join(format!("{node}.toml"));
-        fs::write(&file, format!("[nbd]\nlisten = []\n{settings}")).unwrap();
-        let notify_path = run_dir.join("notify");
-        let _ = fs::remove_file(&notify_path);
-        let notify = UnixDatagram::bind(&notify_path).unwrap();
-        notify.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_urbd"))
-            .args(["--node", node, "--run-dir"])
-            .arg(&run_dir)
-            .arg("--settings")
-            .arg(file)
-            .env("NOTIFY_SOCKET", &notify_path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(dir.join(format!("{node}.log"))).unwrap())
-            .spawn()
-            .unwrap();
-        let mut message = [0; 64];
-        let bytes = notify.recv(&mut message).unwrap();
-        assert_eq!(&message[..bytes], b"READY=1\n");
-        Self { node: node.to_owned(), run_dir, process }
-    }
-
-    fn adm(&self, conf: &Path, words: &str) -> Command {
-        let mut command = Command::new(ADM);
-        command.args(["--node", &self.node, "--run-dir"]).arg(&self.run_dir).arg("-c").arg(conf);
-        command.args(words.split(' ')).stdin(Stdio::null());
-        command
-    }
-
-    /// SIGTERM: it must end by itself, with status 0.
-    fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
-        let status = loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < end, "{} ignores SIGTERM", self.node);
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        assert!(status.success(), "{status}");
-        assert!(!self.run_dir.join("control.sock").exists());
-    }
-
-    fn kill(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Two daemons with `r0` up and connected.
-struct Pair {
-    a: Daemon,
-    b: Daemon,
-    file: PathBuf,
-    dir: tempfile::TempDir,
-}
-
-impl Pair {
-    fn start(more: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), more, "")
-    }
-
-    fn start_in(dir: tempfile::TempDir, more: &str, settings: &str) -> Self {
-        let file = conf(dir.path(), [free_port(), free_port()], more);
-        image(&dir.path().join("a.img"));
-        image(&dir.path().join("b.img"));
-        let [a, b] = ["a", "b"].map(|node| Daemon::start(dir.path(), node, settings));
-        let pair = Self { a, b, file, dir };
-        for node in [&pair.a, &pair.b] {
-            node.adm(&pair.file, "create-md --force r0").assert().success();
-            node.adm(&pair.file, "up r0").assert().success();
-        }
-        pair.a("wait-connect --timeout=60 r0").success();
-        pair.b("wait-connect --timeout=60 r0").success();
-        pair
-    }
-
-    fn a(&self, words: &str) -> assert_cmd::assert::Assert {
-        self.a.adm(&self.file, words).assert()
-    }
-
-    fn b(&self, words: &str) -> assert_cmd::assert::Assert {
-        self.b.adm(&self.file, words).assert()
-    }
-
-    /// The node that was promoted knows first that there will be a resync.
-    fn wait_sync(&self) {
-        self.a("wait-sync --timeout=60 r0").success();
-        self.b("wait-sync --timeout=60 r0").success();
-    }
-
-    fn stop(self) {
-        self.a.stop();
-        self.b.stop();
-    }
-}
-
-/// Writes `two.conf` below `dir`: `r0` of nodes a and b on loopback, its disks files there.
-fn conf(dir: &Path, ports: [u16; 2], more: &str) -> PathBuf {
-    let hosts: String = [("a", ports[0]), ("b", ports[1])]
-        .map(|(node, port)| {
-            let disk = dir.join(format!("{node}.img"));
-            format!(
-                "on {node} {{ device minor 1; disk {}; address 127.0.0.1:{port}; meta-disk internal; }}\n",
-                disk.display()
-            )
-        })
-        .concat();
-    let file = dir.join("two.conf");
-    let disk = "disk { resync-rate 400M; c-plan-ahead 0; }";
-    fs::write(&file, format!("resource r0 {{\n{disk}\n{more}\n{hosts}}}\n")).unwrap();
-    file
-}
-
-fn image(path: &Path) {
-    File::create(path).unwrap().set_len(8 << 20).unwrap();
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Opens `r0` as an NBD client, with the shortest handshake there is.
-fn open(socket: &Path) -> UnixStream {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.read_exact(&mut [0; 18]).unwrap();
-    // Client flags, then NBD_OPT_EXPORT_NAME: answered with size, flags and zeroes.
-    stream.write_all(b"\0\0\0\x01IHAVEOPT\0\0\0\x01\0\0\0\x02r0").unwrap();
-    stream.read_exact(&mut [0; 134]).unwrap();
-    stream
+/// Makes the disk of node a.
+fn image(dir: &Path) {
+    pair::image(&dir.join("a.img"), 8 << 20);
 }
