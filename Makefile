@@ -21,7 +21,8 @@ build: ## Build the four programs, optimised, into target/release
 	$(CARGO) build --release --bins
 
 demo: ## Watch two nodes on this machine replicate, fail over and repair themselves
-	$(CARGO) run --quiet --release --example demo
+	$(CARGO) build --release --bins --example demo
+	@target/release/examples/demo
 
 setup: ## Install the Debian packages that the tests need (asks sudo, if not root)
 	@tools/setup.sh

@@ -19,7 +19,7 @@ const CMD_FLUSH: u16 = 3;
 const MAX_REPLY_BYTES: u32 = 1 << 20;
 
 /// An open export. A drop closes it with the protocol's goodbye.
-pub struct Nbd<S: Read + Write> {
+pub(crate) struct Nbd<S: Read + Write> {
     stream: S,
     bytes: u64,
     cookie: u64,
@@ -27,7 +27,7 @@ pub struct Nbd<S: Read + Write> {
 
 impl<S: Read + Write> Nbd<S> {
     /// Opens `export`. A refusal is an error that carries the server's words.
-    pub fn open(mut stream: S, export: &str) -> io::Result<Self> {
+    pub(crate) fn open(mut stream: S, export: &str) -> io::Result<Self> {
         expect(get_u64(&mut stream)?, INIT_MAGIC)?;
         expect(get_u64(&mut stream)?, OPTION_MAGIC)?;
         get::<2>(&mut stream)?;
@@ -70,12 +70,12 @@ impl<S: Read + Write> Nbd<S> {
     }
 
     /// Size of the export in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Reads `bytes` from byte `at` on.
-    pub fn read(&mut self, at: u64, bytes: u32) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, at: u64, bytes: u32) -> io::Result<Vec<u8>> {
         self.ask(CMD_READ, at, bytes, &[])?;
         let mut data = vec![0; bytes as usize];
         self.stream.read_exact(&mut data)?;
@@ -83,13 +83,13 @@ impl<S: Read + Write> Nbd<S> {
     }
 
     /// Writes `data` from byte `at` on; it is acknowledged on return.
-    pub fn write(&mut self, at: u64, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, at: u64, data: &[u8]) -> io::Result<()> {
         let bytes = u32::try_from(data.len()).map_err(io::Error::other)?;
         self.ask(CMD_WRITE, at, bytes, data)
     }
 
     /// Makes everything acknowledged so far durable.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.ask(CMD_FLUSH, 0, 0, &[])
     }
 
