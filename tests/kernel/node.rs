@@ -75,7 +75,7 @@ pub trait Node {
         poll(
             STATE_LIMIT,
             || self.state().has(words).then_some(()),
-            || format!("{}: waited for {words:?}, it is {}", self.name(), self.state()),
+            || format!("{}: waited for {words:?}, it is\n{}", self.name(), self.proc_drbd()),
         );
     }
 }
