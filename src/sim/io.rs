@@ -1,0 +1,170 @@
+//! The false ring: what a resource's loop gets in place of the kernel.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::disk::{SimDisk, bytes_of};
+use super::events::{Event, Events, HostId};
+use super::network::Network;
+use super::random::Random;
+use crate::buffer::Buf;
+use crate::io::slots::Slots;
+use crate::io::{Completion, DeviceKey, Devices, Io, Op, SocketKey, Token, Unsent};
+use crate::node::input::DiskFault;
+use crate::units::Moment;
+
+/// Everything the machines share, and time.
+#[derive(Debug)]
+pub(super) struct Universe {
+    pub(super) now: Moment,
+    pub(super) random: Random,
+    pub(super) events: Events,
+    pub(super) network: Network,
+    pub(super) hosts: [HostPart; 2],
+    /// Handlers that ended, and are not reported: machine, call, exit code.
+    pub(super) handlers_done: Vec<(HostId, u64, i32)>,
+}
+
+/// What the ring of one machine holds.
+#[derive(Debug, Default)]
+pub(super) struct HostPart {
+    pub(super) up: bool,
+    /// How often it was started.
+    pub(super) boot: u64,
+    /// What ended and was not reported.
+    pub(super) ready: VecDeque<Completion>,
+    devices: Slots<SimDisk>,
+}
+
+impl Universe {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            now: Moment::default(),
+            random: Random::new(seed),
+            events: Events::default(),
+            network: Network::new(),
+            hosts: Default::default(),
+            handlers_done: Vec::new(),
+        }
+    }
+
+    /// How long bytes are on their way this time.
+    pub(super) fn latency(&mut self) -> Duration {
+        Duration::from_micros(50 + self.random.below(100))
+    }
+
+    /// Starts or stops a machine.
+    pub(super) fn set_up(&mut self, host: HostId, up: bool) {
+        self.vanish(host);
+        let part = &mut self.hosts[host];
+        part.up = up;
+        part.boot += 1;
+        part.ready.clear();
+        part.devices = Slots::default();
+    }
+
+    /// Lets everything happen that is due.
+    pub(super) fn run_due(&mut self) {
+        let now = self.now;
+        while let Some(event) = self.events.take_due(now) {
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive { to } => self.arrive(to),
+            Event::Knock { from, remote } => self.knock(from, remote),
+            Event::DialEnds { socket, result } => self.dial_ends(socket, result),
+            Event::Reset { socket } => self.reset(socket),
+            Event::Disk { host, boot, token, device, op } => {
+                let part = &mut self.hosts[host];
+                if part.boot == boot {
+                    let disk = part.devices.get(device.0);
+                    let result = disk.map_or(Err(DiskFault::Gone), |disk| disk.perform(op));
+                    part.ready.push_back(Completion::Disk { token, result });
+                }
+            }
+            Event::Handler { host, boot, call, exit } => {
+                if self.hosts[host].boot == boot {
+                    self.handlers_done.push((host, call, exit));
+                }
+            }
+        }
+    }
+}
+
+/// The ring of one machine.
+#[derive(Clone, Debug)]
+pub struct SimIo {
+    pub(super) universe: Rc<RefCell<Universe>>,
+    pub(super) host: HostId,
+}
+
+/// A connected socket as it is handed to a resource.
+#[derive(Debug)]
+pub struct SimSocket(pub(super) SocketKey);
+
+impl Io for SimIo {
+    type Socket = SimSocket;
+    type Disk = SimDisk;
+
+    fn now(&self) -> Moment {
+        self.universe.borrow().now
+    }
+
+    fn listen(&mut self, local: SocketAddr) -> Result<SocketKey, i32> {
+        self.universe.borrow_mut().listen(self.host, local)
+    }
+
+    fn dial(&mut self, _local: IpAddr, remote: SocketAddr) -> Result<SocketKey, i32> {
+        Ok(self.universe.borrow_mut().dial(self.host, remote))
+    }
+
+    fn adopt(&mut self, socket: SimSocket) -> Result<SocketKey, i32> {
+        Ok(socket.0)
+    }
+
+    fn recv(&mut self, socket: SocketKey, buf: Buf, from: usize) {
+        self.universe.borrow_mut().recv(socket, buf, from);
+    }
+
+    fn send(&mut self, socket: SocketKey, bytes: &[u8], payload: Option<Buf>) {
+        self.universe.borrow_mut().send(socket, bytes, payload.as_ref().map(Buf::bytes));
+    }
+
+    fn unsent(&self, socket: SocketKey) -> Unsent {
+        self.universe.borrow().unsent(socket)
+    }
+
+    fn close(&mut self, socket: SocketKey) {
+        self.universe.borrow_mut().close(socket);
+    }
+
+    fn attach(&mut self, disk: SimDisk) -> Devices {
+        let mut universe = self.universe.borrow_mut();
+        let key = DeviceKey(universe.hosts[self.host].devices.insert(disk));
+        Devices { data: key, meta: key }
+    }
+
+    fn submit(&mut self, token: Token, device: DeviceKey, op: Op) {
+        let mut universe = self.universe.borrow_mut();
+        // 1 GB/s, and a little to begin with.
+        let us = 30 + universe.random.below(120) + bytes_of(&op) / 1000;
+        let at = universe.now.after(Duration::from_micros(us));
+        let (host, boot) = (self.host, universe.hosts[self.host].boot);
+        universe.events.plan(at, Event::Disk { host, boot, token, device, op });
+    }
+
+    fn detach(&mut self, _devices: Devices) {
+        // The disk is only a name: what is under way on it ends as ever.
+    }
+
+    fn wait(&mut self, _deadline: Option<Moment>, completions: &mut Vec<Completion>) -> std::io::Result<()> {
+        completions.extend(self.universe.borrow_mut().hosts[self.host].ready.drain(..));
+        Ok(())
+    }
+}
