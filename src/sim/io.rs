@@ -66,12 +66,15 @@ impl Universe {
         part.devices = Slots::default();
     }
 
-    /// Lets everything happen that is due.
-    pub(super) fn run_due(&mut self) {
+    /// Lets everything happen that is due; whether that was something.
+    pub(super) fn run_due(&mut self) -> bool {
         let now = self.now;
+        let mut some = false;
         while let Some(event) = self.events.take_due(now) {
             self.happen(event);
+            some = true;
         }
+        some
     }
 
     fn happen(&mut self, event: Event) {

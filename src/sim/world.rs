@@ -281,8 +281,12 @@ impl World {
             if let Some(answer) = client.answer(cookie) {
                 return Some(answer);
             }
-            if client.closed || !self.step(until) {
+            if client.closed {
                 return None;
+            }
+            if !self.step(until) {
+                self.listen(client);
+                return client.answer(cookie);
             }
         }
     }
@@ -325,8 +329,10 @@ impl World {
     /// # Panics
     /// If a loop never waits.
     pub fn step(&mut self, until: Moment) -> bool {
-        self.universe.borrow_mut().run_due();
-        self.report_handlers();
+        if self.universe.borrow_mut().run_due() {
+            self.report_handlers();
+            return true;
+        }
         for host in [0, 1] {
             if self.is_due(host) {
                 self.turns_at_once += 1;

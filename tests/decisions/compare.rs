@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::lab::Lab;
 use super::scenario::{After, Recorded, Scenario, Tags};
@@ -10,35 +10,49 @@ use super::scenario::{After, Recorded, Scenario, Tags};
 /// What a sync UUID adds to the UUID it derives from.
 const DERIVED: u64 = 1 << 48;
 
+/// Why a difference is none (S72, S75): of two nodes that refuse each other, or one the other, the one that
+/// is told first ends StandAlone and the other may not even have begun.
+const WHO_REFUSES: &str = "which of two nodes that refuse each other ends StandAlone is a race";
+
 /// Compares the steps of one scenario. Names of UUIDs keep their meaning from step to step.
-pub struct Judge {
+pub(crate) struct Judge {
     names: BTreeMap<String, u64>,
-    /// Handlers seen, and recorded, after a cut: when a node notices is its timers' business.
-    early: [Vec<String>; 2],
+    /// Handlers recorded and seen right after a cut: when a node notices it is its timers' business, so
+    /// they count with those of the next step.
+    early: [Vec<String>; 4],
     /// Differences that were allowed, by reason.
-    pub allowed: Vec<&'static str>,
+    pub(crate) allowed: Vec<&'static str>,
 }
 
 impl Judge {
-    pub fn new(_scenario: &Scenario) -> Self {
-        Self { names: BTreeMap::new(), early: [Vec::new(), Vec::new()], allowed: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { names: BTreeMap::new(), early: Default::default(), allowed: Vec::new() }
     }
 
     /// Compares one step. The error says what was recorded.
-    pub fn compare(&mut self, step: &Recorded, seen: &After) -> Result<(), String> {
+    pub(crate) fn compare(&mut self, step: &Recorded, seen: &After) -> Result<(), String> {
+        let early = std::mem::take(&mut self.early);
         if step.step.is_nowait() {
             return Ok(());
         }
+        let alternatives = step.alternatives();
         if step.step.op() == "cut" {
-            // The state right after it is a race; the handlers count with the next step's.
+            // The state right after it is a race.
+            let first = alternatives[0];
+            self.early =
+                [&first.handlers_a, &first.handlers_b, &seen.handlers_a, &seen.handlers_b].map(Clone::clone);
             return Ok(());
         }
+        let [recorded_a, recorded_b, seen_a, seen_b] = &early;
+        let seen = with_earlier(seen, seen_a, seen_b);
         let mut reasons = Vec::new();
-        for recorded in step.alternatives() {
+        for recorded in alternatives {
+            let recorded = with_earlier(recorded, recorded_a, recorded_b);
             let mut names = self.names.clone();
-            match compare_one(recorded, seen, &mut names) {
-                Ok(()) => {
+            match compare_one(&recorded, &seen, step.step.text(0), !self.allowed.is_empty(), &mut names) {
+                Ok(allowed) => {
                     self.names = names;
+                    self.allowed.extend(allowed);
                     return Ok(());
                 }
                 Err(why) => reasons.push(format!("{why}\n     recorded: {recorded}")),
@@ -48,7 +62,7 @@ impl Judge {
     }
 
     /// Compares what the disks hold in the end.
-    pub fn compare_data(&self, scenario: &Scenario, lab: &Lab) -> Result<(), String> {
+    pub(crate) fn compare_data(&self, scenario: &Scenario, lab: &Lab) -> Result<(), String> {
         for (block, recorded) in &scenario.data {
             let number = block.parse().map_err(|_| format!("no block {block}"))?;
             let seen = Tags { a: lab.tag(0, number), b: lab.tag(1, number) };
@@ -60,25 +74,78 @@ impl Judge {
     }
 }
 
-fn compare_one(recorded: &After, seen: &After, names: &mut BTreeMap<String, u64>) -> Result<(), String> {
-    if recorded.rc != seen.rc {
+/// What was seen in a step, the handlers of the step before included.
+fn with_earlier(after: &After, a: &[String], b: &[String]) -> After {
+    After {
+        handlers_a: [a, &after.handlers_a].concat(),
+        handlers_b: [b, &after.handlers_b].concat(),
+        ..after.clone()
+    }
+}
+
+/// Compares one alternative; what had to be allowed for it to agree.
+fn compare_one(
+    recorded: &After,
+    seen: &After,
+    command: &str,
+    parted: bool,
+    names: &mut BTreeMap<String, u64>,
+) -> Result<Option<&'static str>, String> {
+    let swapped = is_other_refusal(recorded, seen);
+    let other_code = parted && is_other_code(&recorded.rc, &seen.rc, command);
+    if recorded.rc != seen.rc && !other_code {
         return Err("exit codes differ".into());
     }
-    let states = [(&recorded.a, &seen.a), (&recorded.b, &seen.b)];
-    if states.iter().any(|(recorded, seen)| recorded != seen) {
+    if !swapped && (&recorded.a, &recorded.b) != (&seen.a, &seen.b) {
         return Err("states differ".into());
     }
     for (recorded, seen) in [(&recorded.gi_a, &seen.gi_a), (&recorded.gi_b, &seen.gi_b)] {
         compare_generation(recorded.as_deref(), seen.as_deref(), names)?;
     }
-    for (recorded, seen) in
-        [(&recorded.handlers_a, &seen.handlers_a), (&recorded.handlers_b, &seen.handlers_b)]
-    {
-        if recorded != seen {
+    let begins = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);
+    let handlers = [
+        (&recorded.a, &seen.a, &recorded.handlers_a, &seen.handlers_a),
+        (&recorded.b, &seen.b, &recorded.handlers_b, &seen.handlers_b),
+    ];
+    for (state, seen_state, recorded, seen) in handlers {
+        if recorded != seen && (state == seen_state || !begins(recorded, seen)) {
             return Err("handlers differ".into());
         }
     }
-    Ok(())
+    Ok((swapped || other_code).then_some(WHO_REFUSES))
+}
+
+/// Whether two nodes that do not get together differ only in which of them goes on trying.
+fn is_other_refusal(recorded: &After, seen: &After) -> bool {
+    let apart = |state: &Option<String>| -> Option<(bool, String)> {
+        let (conn, rest) = state.as_deref()?.split_once(' ')?;
+        let alone = conn == "StandAlone";
+        (alone || conn == "WFConnection").then(|| (alone, rest.to_owned()))
+    };
+    let (Some(ra), Some(rb), Some(sa), Some(sb)) =
+        (apart(&recorded.a), apart(&recorded.b), apart(&seen.a), apart(&seen.b))
+    else {
+        return false;
+    };
+    (ra.0 || rb.0) && (sa.0 || sb.0) && ra.1 == sa.1 && rb.1 == sb.1 && (ra.0, rb.0) != (sa.0, sb.0)
+}
+
+/// Whether the exit codes differ only as those of a node that went on trying and one that does not.
+fn is_other_code(recorded: &Value, seen: &Value, command: &str) -> bool {
+    let refusal = if command.starts_with("disconnect") {
+        json!([10, 162])
+    } else if command.contains("connect") {
+        json!([10, 102])
+    } else {
+        return false;
+    };
+    let (Some(recorded), Some(seen)) = (recorded.as_array(), seen.as_array()) else { return false };
+    let either = |code: &Value| *code == refusal || *code == json!([0]);
+    recorded.len() == seen.len()
+        && recorded
+            .iter()
+            .zip(seen)
+            .all(|(recorded, seen)| recorded == seen || (either(recorded) && either(seen)))
 }
 
 /// Compares UUIDs, by the names they have, and flags.
@@ -135,9 +202,4 @@ fn is_named(pattern: &str, value: u64, names: &mut BTreeMap<String, u64>) -> boo
             unknown
         }
     }
-}
-
-#[allow(dead_code)]
-fn is_refusal(_: &Value) -> bool {
-    false
 }

@@ -37,7 +37,7 @@ const RECORDED: [&str; 5] =
 const NET: &str = "connect-int 2; ping-int 2; ping-timeout 10; timeout 15;";
 
 /// The two nodes.
-pub struct Lab {
+pub(crate) struct Lab {
     world: World,
     net: [NetOptions; 2],
     disk: DiskOptions,
@@ -52,7 +52,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub fn new(config: &Config, seed: u64) -> Self {
+    pub(crate) fn new(config: &Config, seed: u64) -> Self {
         let mut world = World::new(seed);
         for host in [0, 1] {
             let disk = SimDisk::zeroed("/dev/ubda", DISK_BYTES);
@@ -94,7 +94,7 @@ impl Lab {
     }
 
     /// Carries out a step and waits until both nodes are quiet; what is to be seen then.
-    pub fn play(&mut self, step: &Step) -> After {
+    pub(crate) fn play(&mut self, step: &Step) -> After {
         let codes: Vec<Value> = step.hosts().into_iter().map(|host| self.act(host, step)).collect();
         if step.is_nowait() {
             self.world.run_until(NEVER_QUIET, |world| {
@@ -115,7 +115,7 @@ impl Lab {
     }
 
     /// What a block begins with on a node's disk: the tag of a write, nothing for zeroes.
-    pub fn tag(&self, host: usize, block: u64) -> String {
+    pub(crate) fn tag(&self, host: usize, block: u64) -> String {
         let mut bytes = [0; 8];
         self.world.disk(host, 0).unwrap().read_at(block * BLOCK, &mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n']).to_owned()

@@ -9,16 +9,16 @@ use serde_json::Value;
 
 /// One line.
 #[derive(Deserialize)]
-pub struct Scenario {
-    pub id: String,
-    pub config: Config,
-    pub trace: Vec<Recorded>,
-    pub data: BTreeMap<String, Block>,
+pub(crate) struct Scenario {
+    pub(crate) id: String,
+    pub(crate) config: Config,
+    pub(crate) trace: Vec<Recorded>,
+    pub(crate) data: BTreeMap<String, Block>,
 }
 
 impl Scenario {
     /// The first part of the name.
-    pub fn group(&self) -> &str {
+    pub(crate) fn group(&self) -> &str {
         self.id.split('/').next().unwrap_or_default()
     }
 }
@@ -26,21 +26,21 @@ impl Scenario {
 /// What went into the resource file.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct Config {
-    pub net: String,
-    pub net_boole: String,
-    pub net_cardan: String,
-    pub disk: String,
-    pub options: String,
-    pub protocol: Option<String>,
-    pub resync_rate: Option<String>,
-    pub handler_exit: BTreeMap<String, i32>,
+pub(crate) struct Config {
+    pub(crate) net: String,
+    pub(crate) net_boole: String,
+    pub(crate) net_cardan: String,
+    pub(crate) disk: String,
+    pub(crate) options: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) resync_rate: Option<String>,
+    pub(crate) handler_exit: BTreeMap<String, i32>,
 }
 
 /// A step, and what was seen after it.
 #[derive(Deserialize)]
-pub struct Recorded {
-    pub step: Step,
+pub(crate) struct Recorded {
+    pub(crate) step: Step,
     #[serde(default)]
     any: Vec<After>,
     #[serde(flatten)]
@@ -49,7 +49,7 @@ pub struct Recorded {
 
 impl Recorded {
     /// What may be seen.
-    pub fn alternatives(&self) -> Vec<&After> {
+    pub(crate) fn alternatives(&self) -> Vec<&After> {
         if self.any.is_empty() { vec![&self.only] } else { self.any.iter().collect() }
     }
 }
@@ -57,14 +57,14 @@ impl Recorded {
 /// What was seen.
 #[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
-pub struct After {
-    pub rc: Value,
-    pub a: Option<String>,
-    pub b: Option<String>,
-    pub gi_a: Option<String>,
-    pub gi_b: Option<String>,
-    pub handlers_a: Vec<String>,
-    pub handlers_b: Vec<String>,
+pub(crate) struct After {
+    pub(crate) rc: Value,
+    pub(crate) a: Option<String>,
+    pub(crate) b: Option<String>,
+    pub(crate) gi_a: Option<String>,
+    pub(crate) gi_b: Option<String>,
+    pub(crate) handlers_a: Vec<String>,
+    pub(crate) handlers_b: Vec<String>,
 }
 
 impl fmt::Display for After {
@@ -86,7 +86,7 @@ impl fmt::Display for After {
 
 /// What a block holds on both disks.
 #[derive(Deserialize)]
-pub struct Block {
+pub(crate) struct Block {
     #[serde(default)]
     any: Vec<Tags>,
     #[serde(flatten)]
@@ -94,48 +94,48 @@ pub struct Block {
 }
 
 impl Block {
-    pub fn alternatives(&self) -> Vec<&Tags> {
+    pub(crate) fn alternatives(&self) -> Vec<&Tags> {
         if self.any.is_empty() { vec![&self.only] } else { self.any.iter().collect() }
     }
 }
 
 #[derive(Deserialize, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
-pub struct Tags {
-    pub a: String,
-    pub b: String,
+pub(crate) struct Tags {
+    pub(crate) a: String,
+    pub(crate) b: String,
 }
 
 /// `[who, op, args…]`.
 #[derive(Deserialize, Debug, Clone)]
-pub struct Step(Vec<Value>);
+pub(crate) struct Step(Vec<Value>);
 
 impl Step {
     /// The nodes: 0 is boole, 1 is cardan.
-    pub fn hosts(&self) -> Vec<usize> {
+    pub(crate) fn hosts(&self) -> Vec<usize> {
         self.0[0].as_str().unwrap().bytes().map(|who| usize::from(who - b'a')).collect()
     }
 
-    pub fn op(&self) -> &str {
+    pub(crate) fn op(&self) -> &str {
         self.0[1].as_str().unwrap()
     }
 
-    pub fn text(&self, at: usize) -> &str {
+    pub(crate) fn text(&self, at: usize) -> &str {
         self.0.get(2 + at).and_then(Value::as_str).unwrap_or_default()
     }
 
-    pub fn number(&self, at: usize) -> u64 {
+    pub(crate) fn number(&self, at: usize) -> u64 {
         self.0.get(2 + at).and_then(Value::as_u64).unwrap_or_default()
     }
 
     /// The next step follows in the middle of the resync.
-    pub fn is_nowait(&self) -> bool {
+    pub(crate) fn is_nowait(&self) -> bool {
         self.0.last().and_then(Value::as_str) == Some("nowait")
     }
 }
 
 /// All lines.
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     let packed: &[u8] = include_bytes!("../data/decisions.jsonl.gz");
     let mut text = String::new();
     flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
