@@ -220,7 +220,10 @@ impl<C: Core> Resource<C> {
             }
             Completion::Drained { socket } => {
                 if self.link.has(socket) {
-                    self.feed(io, Input::SendQueueEmpty(socket_id(socket)));
+                    // More may have been queued since: then the next one tells.
+                    if io.unsent(socket).bytes == 0 {
+                        self.feed(io, Input::SendQueueEmpty(socket_id(socket)));
+                    }
                 } else if let Some(client) = self.front.client_of(socket) {
                     self.serve(io, client);
                 }

@@ -111,11 +111,16 @@ impl Node {
             return;
         }
         for key in std::mem::take(&mut self.link_mut().unsent) {
-            if let Some(req) = self.log.get_mut(key) {
+            // A negative ack, or an explicit one during a resync, may have come first.
+            if let Some(req) = self.log.get_mut(key).filter(|req| req.net.pending) {
                 req.net.pending = false;
                 req.net.ok = true;
+                let volume = req.volume;
+                if let Some(v) = self.volumes.get_mut(&volume) {
+                    v.counters.pe = v.counters.pe.saturating_sub(1);
+                }
+                self.check_request(key);
             }
-            self.check_request(key);
         }
     }
 }

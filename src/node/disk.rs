@@ -84,6 +84,8 @@ impl Node {
     pub(super) fn close_disk(&mut self, volume: VolumeId) {
         self.stop_resync(volume);
         self.force(volume, StateChange::disk(Disk::Diskless));
+        // The activity log is gone, and with it the references of requests not settled yet (D82).
+        self.log.forget_activity(volume);
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.disk = None;
             v.negotiated = None;

@@ -339,6 +339,7 @@ impl Node {
     /// Closes whatever sockets there are, of a pair or of a search.
     pub(super) fn drop_sockets(&mut self) {
         let link = self.link_mut();
+        link.unsent.clear();
         let mut sockets: Vec<SocketId> = link.data.take().into_iter().chain(link.meta.take()).collect();
         if let Phase::Meeting(rendezvous) = &link.phase {
             sockets.extend(rendezvous.sockets());

@@ -9,7 +9,9 @@ use super::state::Disk;
 use super::tickets::Purpose;
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::Admitted;
+use super::worker::Work;
 use crate::buffer::Buf;
+use crate::config::options::Protocol;
 use crate::units::{Extent, VolumeId};
 use crate::wire::packet::{BlockRange, BlockRequest, DpFlags, Packet};
 
@@ -135,6 +137,20 @@ impl Node {
             v.counters.pe += 1;
         }
         self.send_data(volume, packet, payload);
+        if self.link().protocol() == Protocol::A {
+            self.await_network(key);
+        }
+    }
+
+    /// A write of protocol A is as good as received once the network has it (D30). Its packet may
+    /// still be behind other work: only then does it count as queued.
+    fn await_network(&mut self, key: ReqKey) {
+        let Some(socket) = self.link().data else { return };
+        if self.worker.is_idle() {
+            self.link_mut().unsent.push(key);
+        } else {
+            self.worker.push(Work::AwaitNetwork { socket, key });
+        }
     }
 
     /// The flags of a write packet (D26, W123).

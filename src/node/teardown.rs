@@ -40,20 +40,21 @@ impl Node {
         link.replies.clear();
         link.peer_reads.clear();
         link.phase = Phase::Closing(Closing::PeerIo);
-        self.fail_unstarted_peer_io();
+        self.drop_unstarted_resync_io();
         for volume in self.volume_ids() {
             self.stop_resync(volume);
         }
         self.advance_teardown();
     }
 
-    /// Writes of the peer that have not begun are dropped: their data will come again.
-    fn fail_unstarted_peer_io(&mut self) {
+    /// Resync blocks that have not begun are dropped: they will come again. The peer's writes are
+    /// carried out all the same: their sender may have answered its client, and be gone (I2).
+    fn drop_unstarted_resync_io(&mut self) {
         let waiting: Vec<u64> = self
             .link()
             .peer_ios
             .iter()
-            .filter(|(_, io)| io.stage == super::peer_write::Stage::Waiting)
+            .filter(|(_, io)| io.stage == super::peer_write::Stage::Waiting && io.epoch.is_none())
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
@@ -62,6 +63,7 @@ impl Node {
                 v.counters.ua = v.counters.ua.saturating_sub(1);
             }
         }
+        self.start_waiting_ios();
     }
 
     /// Goes on with a teardown once the peer's writes have left the disk (S28.3).

@@ -13,6 +13,8 @@ use crate::meta::superblock::Superblock;
 use crate::units::{Extent, Moment, Sector, VolumeId};
 use crate::wire::{Decoded, Dialect, decode, encode};
 
+mod durability;
+
 const VOLUME: VolumeId = VolumeId(0);
 const DISK_BYTES: usize = 8 << 20;
 
@@ -23,6 +25,8 @@ struct End {
     /// Bytes that arrived and are not decoded.
     inbox: Vec<u8>,
     held: bool,
+    /// Bytes went out since the node was last told that none are queued.
+    sent: bool,
 }
 
 /// A node with its disk and what the shell would keep for it.
@@ -35,6 +39,14 @@ struct Host {
     replies: BTreeMap<u64, Result<Option<Buf>, ReplyError>>,
     /// Disk operations that ended and were not reported.
     done: VecDeque<(Ticket, Result<Option<Buf>, DiskFault>)>,
+    /// Which operations stay under way until [`World::release`].
+    keeps: fn(Device, &DiskOp) -> bool,
+    /// Those that do, not carried out yet.
+    kept: VecDeque<(Ticket, Device, DiskOp)>,
+    /// Which operations fail, and how.
+    fails: fn(Device, &DiskOp) -> Option<DiskFault>,
+    /// The operations, in the order in which they began.
+    began: Vec<String>,
     log: Vec<String>,
     next_id: u64,
 }
@@ -73,12 +85,29 @@ impl Host {
             outcomes: BTreeMap::new(),
             replies: BTreeMap::new(),
             done: VecDeque::new(),
+            keeps: |_, _| false,
+            kept: VecDeque::new(),
+            fails: |_, _| None,
+            began: Vec::new(),
             log: Vec::new(),
             next_id: 0,
         }
     }
 
-    fn operate(&mut self, op: DiskOp) -> Result<Option<Buf>, DiskFault> {
+    /// Starts an operation: it ends at once, unless it is one of those that are kept.
+    fn start(&mut self, ticket: Ticket, device: Device, op: DiskOp) {
+        self.began.push(format!("{device:?} {op:?}"));
+        if (self.keeps)(device, &op) {
+            return self.kept.push_back((ticket, device, op));
+        }
+        let result = self.operate(device, op);
+        self.done.push_back((ticket, result));
+    }
+
+    fn operate(&mut self, device: Device, op: DiskOp) -> Result<Option<Buf>, DiskFault> {
+        if let Some(fault) = (self.fails)(device, &op) {
+            return Err(fault);
+        }
         match op {
             DiskOp::Read { offset, len } => {
                 let at = offset as usize;
@@ -95,6 +124,17 @@ impl Host {
                 Ok(None)
             }
         }
+    }
+
+    /// Marks the metadata clean, as `apply-al` of the command line does before an attach.
+    fn apply_al(&mut self) {
+        let sectors = DISK_BYTES as u64 / 512;
+        let layout = Layout::new(Placement::Internal, sectors, Striping::DEFAULT).unwrap();
+        let at = layout.superblock_byte() as usize;
+        let block: [u8; 4096] = self.disk[at..at + 4096].try_into().unwrap();
+        let (mut superblock, layout) = Superblock::decode(&block, Placement::Internal, sectors).unwrap();
+        superblock.mark_clean();
+        self.disk[at..at + 4096].copy_from_slice(&superblock.encode(&layout));
     }
 
     fn state(&self) -> String {
@@ -183,10 +223,31 @@ impl World {
         panic!("{text} never ended\n{}", self.logs());
     }
 
-    fn request(&mut self, host: usize, request: Request) -> Result<Option<Buf>, ReplyError> {
+    /// Gives a node a request without waiting for its end; the id is for [`World::reply`].
+    fn submit(&mut self, host: usize, request: Request) -> u64 {
         self.hosts[host].next_id += 1;
         let id = self.hosts[host].next_id;
         self.input(host, Input::Request { id: RequestId(id), volume: VOLUME, request });
+        id
+    }
+
+    /// The answer to a request, if it came.
+    fn reply(&self, host: usize, id: u64) -> Option<Result<Option<Buf>, ReplyError>> {
+        self.hosts[host].replies.get(&id).cloned()
+    }
+
+    /// Lets the operations end that were kept under way, and keeps none from now on.
+    fn release(&mut self, host: usize) {
+        let host = &mut self.hosts[host];
+        host.keeps = |_, _| false;
+        for (ticket, device, op) in std::mem::take(&mut host.kept) {
+            let result = host.operate(device, op);
+            host.done.push_back((ticket, result));
+        }
+    }
+
+    fn request(&mut self, host: usize, request: Request) -> Result<Option<Buf>, ReplyError> {
+        let id = self.submit(host, request);
         for _ in 0..10_000 {
             if let Some(reply) = self.hosts[host].replies.remove(&id) {
                 return reply;
@@ -199,9 +260,7 @@ impl World {
     }
 
     fn write(&mut self, host: usize, block: u64, fill: u8) {
-        let extent = Extent::new(Sector::new(block * 8), 8).unwrap();
-        let request = Request::Write { extent, data: Buf::copied(&[fill; 4096]), fua: false };
-        assert_eq!(self.request(host, request), Ok(None));
+        assert_eq!(self.request(host, write_of(block, fill)), Ok(None), "{}", self.logs());
     }
 
     fn read(&mut self, host: usize, block: u64) -> u8 {
@@ -222,10 +281,7 @@ impl World {
                 Effect::Reply { id, result } => {
                     self.hosts[host].replies.insert(id.0, result);
                 }
-                Effect::Disk { ticket, op, .. } => {
-                    let result = self.hosts[host].operate(op);
-                    self.hosts[host].done.push_back((ticket, result));
-                }
+                Effect::Disk { ticket, device, op, .. } => self.hosts[host].start(ticket, device, op),
                 Effect::Send { socket, volume, packet, payload } => {
                     self.send(host, socket, volume, packet, payload)
                 }
@@ -266,7 +322,8 @@ impl World {
         packet: crate::wire::Packet,
         payload: Option<Buf>,
     ) {
-        let Some(end) = self.hosts[host].ends.get(&socket) else { return };
+        let Some(end) = self.hosts[host].ends.get_mut(&socket) else { return };
+        end.sent = true;
         let (peer, mut bytes) = (end.peer, Vec::new());
         encode(&packet, volume, payload.as_ref().map_or(0, Buf::len), &end.dialect, &mut bytes);
         if let Some(payload) = payload {
@@ -287,7 +344,13 @@ impl World {
         }
         let (own, theirs) = (SocketId(self.next_socket), SocketId(self.next_socket + 1));
         self.next_socket += 2;
-        let end = |peer| End { peer, dialect: Dialect::BEFORE_FEATURES, inbox: Vec::new(), held: false };
+        let end = |peer| End {
+            peer,
+            dialect: Dialect::BEFORE_FEATURES,
+            inbox: Vec::new(),
+            held: false,
+            sent: false,
+        };
         self.hosts[host].ends.insert(own, end(theirs));
         self.hosts[1 - host].ends.insert(theirs, end(own));
         self.hosts[host].node.handle(self.now, Input::Dialed(Ok(own)));
@@ -331,6 +394,11 @@ impl World {
         }
         let sockets: Vec<SocketId> = self.hosts[host].ends.keys().copied().collect();
         for socket in sockets {
+            let end = self.hosts[host].ends.get_mut(&socket);
+            if end.is_some_and(|end| std::mem::take(&mut end.sent)) {
+                self.input(host, Input::SendQueueEmpty(socket));
+                any = true;
+            }
             while let Some(end) = self.hosts[host].ends.get_mut(&socket) {
                 if end.held {
                     break;
@@ -365,6 +433,16 @@ impl World {
             }
         }
         true
+    }
+
+    /// Goes on until something is so.
+    fn step_until(&mut self, is_so: fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            if is_so(self) || !self.step() {
+                break;
+            }
+        }
+        assert!(is_so(self), "it never came to that\n{}", self.logs());
     }
 
     /// Lets 30 seconds pass.
@@ -406,6 +484,12 @@ impl World {
         world.settle();
         world
     }
+}
+
+/// A write of one whole block.
+fn write_of(block: u64, fill: u8) -> Request {
+    let extent = Extent::new(Sector::new(block * 8), 8).unwrap();
+    Request::Write { extent, data: Buf::copied(&[fill; 4096]), fua: false }
 }
 
 fn plain() -> NetOptions {
@@ -581,14 +665,7 @@ fn a_detached_primary_goes_on_through_its_peer_and_comes_back() {
     ); // T14
     world.write(0, 4, 44);
     assert_eq!(world.read(0, 4), 44);
-    // apply-al, as the command line does before an attach.
-    let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
-    let at = layout.superblock_byte() as usize;
-    let block: [u8; 4096] = world.hosts[0].disk[at..at + 4096].try_into().unwrap();
-    let (mut superblock, layout) =
-        Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512).unwrap();
-    superblock.mark_clean();
-    world.hosts[0].disk[at..at + 4096].copy_from_slice(&superblock.encode(&layout));
+    world.hosts[0].apply_al();
     world.attach(0);
     world.settle();
     world.assert_states(

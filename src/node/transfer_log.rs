@@ -188,6 +188,13 @@ impl TransferLog {
         req
     }
 
+    /// The activity log of a volume is gone: no request holds references in it any more (D82).
+    pub(super) fn forget_activity(&mut self, volume: VolumeId) {
+        for req in self.slots.iter_mut().flatten().filter(|req| req.volume == volume) {
+            req.in_al = false;
+        }
+    }
+
     /// Number of live requests.
     #[cfg(test)]
     pub(super) const fn len(&self) -> usize {

@@ -13,6 +13,7 @@ use super::command::CommandId;
 use super::effect::{Device, DiskOp, Effect};
 use super::input::SocketId;
 use super::state::{Conn, State};
+use super::transfer_log::ReqKey;
 use crate::buffer::Buf;
 use crate::units::VolumeId;
 use crate::wire::packet::Packet;
@@ -64,6 +65,8 @@ pub(super) enum Work {
     FullSyncReady { volume: VolumeId },
     /// A packet to the peer, in order with the rest.
     Send { socket: SocketId, volume: VolumeId, packet: Box<Packet>, payload: Option<Buf> },
+    /// The write of protocol A before this is queued on its socket (D30).
+    AwaitNetwork { socket: SocketId, key: ReqKey },
     /// Send the bitmap, if the volume still waits for that.
     SendBitmap { volume: VolumeId, gate_closed: bool },
     /// The bitmap is sent: merge is over, wait for the sync UUID (S67).
@@ -145,7 +148,10 @@ impl Worker {
 
     /// Drops packets for a socket that is gone.
     pub(super) fn forget_socket(&mut self, gone: SocketId) {
-        self.queue.retain(|work| !matches!(work, Work::Send { socket, .. } if *socket == gone));
+        self.queue.retain(|work| match work {
+            Work::Send { socket, .. } | Work::AwaitNetwork { socket, .. } => *socket != gone,
+            _ => true,
+        });
     }
 }
 
@@ -195,6 +201,7 @@ impl Node {
             Work::Send { socket, volume, packet, payload } => {
                 self.effects.push_back(Effect::Send { socket, volume, packet: *packet, payload });
             }
+            Work::AwaitNetwork { key, .. } => self.link_mut().unsent.push(key),
             Work::SendBitmap { volume, gate_closed } => {
                 if let Some(wait) = self.send_bitmap(volume, gate_closed) {
                     self.block_on(wait);
