@@ -111,6 +111,7 @@ impl Node {
     /// Goes on with the next step once all operations of the last have ended.
     fn continue_transaction(&mut self, volume: VolumeId) {
         let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
+        let separate = disk.facts.separate_meta && disk.needs_flush();
         let Some(transaction) = disk.transaction.as_mut() else { return };
         if transaction.outstanding > 0 {
             return;
@@ -126,11 +127,7 @@ impl Node {
             return self.write_leaving_pages(volume, &unwritten);
         }
         if std::mem::take(&mut transaction.flush) {
-            let separate = disk.facts.separate_meta && disk.unflushed;
             transaction.outstanding = 1 + u32::from(separate);
-            if separate || !disk.facts.separate_meta {
-                disk.unflushed = false;
-            }
             let purpose = Purpose::Activity { step: ActivityStep::Flush };
             self.start_disk(volume, Device::Meta, DiskOp::Flush, purpose);
             if separate {

@@ -139,8 +139,7 @@ impl Node {
     /// Work: flushes the data device if it was written to since the last flush (T2, T37).
     pub(super) fn flush_data(&mut self, volume: VolumeId) {
         let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
-        if disk.unflushed && !disk.failed {
-            disk.unflushed = false;
+        if disk.needs_flush() && !disk.failed {
             self.start_work(volume, Device::Data, DiskOp::Flush);
         }
     }

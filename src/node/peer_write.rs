@@ -348,19 +348,20 @@ impl Node {
 
     /// Whether any volume has writes that a flush must cover.
     fn flush_needed(&self) -> bool {
-        self.volumes.values().filter_map(|v| v.disk.as_ref()).any(|d| d.options.disk_flushes && d.unflushed)
+        self.volumes
+            .values()
+            .filter_map(|v| v.disk.as_ref())
+            .any(|d| d.options.disk_flushes && d.needs_flush())
     }
 
-    /// The volumes with writes that a flush must cover, taken as flushed from here on (D62: only
-    /// where disk-flushes is on).
+    /// The volumes with writes that a flush must cover (D62: only where disk-flushes is on).
     fn volumes_to_flush(&mut self) -> Vec<VolumeId> {
         let mut volumes = Vec::new();
         for (id, v) in &mut self.volumes {
             if let Some(disk) = v.usable_disk()
                 && disk.options.disk_flushes
-                && disk.unflushed
+                && disk.needs_flush()
             {
-                disk.unflushed = false;
                 volumes.push(*id);
             }
         }

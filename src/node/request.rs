@@ -115,9 +115,6 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let local = v.usable_disk().is_some();
         v.flushes.push(PendingFlush { id, local: (!local).then_some(true), epoch });
-        if let Some(disk) = v.usable_disk() {
-            disk.unflushed = false;
-        }
         if local {
             self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ClientFlush { id });
         }

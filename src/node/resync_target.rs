@@ -204,9 +204,6 @@ impl Node {
             }
             resync.flushing = std::mem::take(&mut resync.unflushed);
             resync.flush_at = None;
-            if let Some(disk) = v.disk.as_deref_mut() {
-                disk.unflushed = false;
-            }
             self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ResyncFlush);
         }
     }

@@ -58,6 +58,8 @@ pub(super) enum ActivityStep {
 pub(super) struct Operation {
     pub(super) volume: VolumeId,
     pub(super) purpose: Purpose,
+    /// It flushes the data device.
+    pub(super) flush: bool,
 }
 
 /// The operations under way; a ticket's number is its slot.
@@ -99,7 +101,14 @@ impl Tickets {
 impl Node {
     /// Starts a disk operation.
     pub(super) fn start_disk(&mut self, volume: VolumeId, device: Device, op: DiskOp, purpose: Purpose) {
-        let ticket = self.tickets.put(Operation { volume, purpose });
+        let disk = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut());
+        let flushed = disk.filter(|disk| disk.flushes_data(device, &op));
+        let flush = flushed.is_some();
+        if let Some(disk) = flushed {
+            disk.unflushed = false;
+            disk.flushing += 1;
+        }
+        let ticket = self.tickets.put(Operation { volume, purpose, flush });
         self.effects.push_back(Effect::Disk { ticket, volume, device, op });
     }
 
@@ -112,7 +121,11 @@ impl Node {
 
     /// A disk operation ended.
     pub(super) fn on_disk_done(&mut self, ticket: Ticket, result: Result<Option<Buf>, DiskFault>) {
-        let Some(Operation { volume, purpose }) = self.tickets.take(ticket) else { return };
+        let Some(Operation { volume, purpose, flush }) = self.tickets.take(ticket) else { return };
+        if flush && let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.flushing -= 1;
+            disk.unflushed |= !matches!(result, Ok(_) | Err(DiskFault::Unsupported));
+        }
         match purpose {
             Purpose::Local { key } => self.local_done(key, result),
             Purpose::ClientFlush { id } => self.client_flush_done(volume, id, &result),

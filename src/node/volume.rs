@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::activity_log::ActivityLog;
 use super::bitmap::Bitmap;
 use super::command::DiskFacts;
+use super::effect::{Device, DiskOp};
 use super::input::{Request, RequestId};
 use super::ranges::Ranges;
 use super::resync::Resync;
@@ -60,10 +61,25 @@ pub(super) struct LocalDisk {
     pub(super) al: ActivityLog,
     /// The activity-log transaction being written.
     pub(super) transaction: Option<super::activity::Transaction>,
-    /// Writes were done since the last flush of the data device was issued (T2, T37).
+    /// Writes ended since the last flush of the data device began, or that flush failed.
     pub(super) unflushed: bool,
+    /// Flushes of the data device under way.
+    pub(super) flushing: u32,
     /// A bitmap or superblock write failed, or an I/O error struck: the disk is on its way out.
     pub(super) failed: bool,
+}
+
+impl LocalDisk {
+    /// Whether something that was written may not be durable: also while a flush that covers it is
+    /// under way (T2, T37).
+    pub(super) const fn needs_flush(&self) -> bool {
+        self.unflushed || self.flushing > 0
+    }
+
+    /// Whether an operation is a flush of the device with the data.
+    pub(super) const fn flushes_data(&self, device: Device, op: &DiskOp) -> bool {
+        matches!(op, DiskOp::Flush) && (matches!(device, Device::Data) || !self.facts.separate_meta)
+    }
 }
 
 /// One volume.

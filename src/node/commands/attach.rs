@@ -191,6 +191,7 @@ impl Node {
             al,
             transaction: None,
             unflushed: false,
+            flushing: 0,
             failed: false,
         }));
         let text = format!("attached to UUIDs {}", uuids_text(v.uuids()));
