@@ -47,6 +47,7 @@ impl Node {
     /// Takes as many waiting writes into one transaction as it holds (D8).
     fn run_activity(&mut self, volume: VolumeId) {
         let mut hot = Vec::new();
+        let mut starving = false;
         {
             let Some(v) = self.volumes.get_mut(&volume) else { return };
             let Some(disk) = v.disk.as_deref_mut() else { return };
@@ -59,7 +60,11 @@ impl Node {
                 let queue = match disk.al.reserve(first, last) {
                     Reserved::Hot => &mut hot,
                     Reserved::Pending => &mut v.al_commit,
-                    Reserved::WaitForCommit | Reserved::WaitForSlots => break,
+                    Reserved::WaitForCommit => break,
+                    Reserved::WaitForSlots => {
+                        starving = true;
+                        break;
+                    }
                     // More extents than a transaction holds: the front splits such requests.
                     Reserved::TooMany => {
                         v.al_refused.extend(v.al_waiting.pop_front());
@@ -68,6 +73,9 @@ impl Node {
                 };
                 queue.extend(v.al_waiting.pop_front());
             }
+        }
+        if starving {
+            self.hurry_barriers(volume); // Extents are in use until then (D36).
         }
         self.begin_transaction(volume);
         for admitted in hot {

@@ -143,6 +143,10 @@ pub(super) struct Link {
     /// A flush for barrier acks is under way on so many volumes, and whether one failed.
     pub(super) epoch_flushes: u32,
     pub(super) epoch_flush_failed: bool,
+    /// When the barrier of a closed epoch goes out, if no write takes it along before.
+    pub(super) barrier_at: Option<Moment>,
+    /// The newest epoch that somebody was said to wait for.
+    pub(super) hurried: Option<u32>,
     /// When the next flush for barrier acks may begin; flushes are shared.
     pub(super) epoch_flush_at: Option<Moment>,
     /// Writes answered as in sync whose epoch is not durable yet (T1).
@@ -181,6 +185,8 @@ impl Link {
             epochs: Epochs::default(),
             epoch_flushes: 0,
             epoch_flush_failed: false,
+            barrier_at: None,
+            hurried: None,
             epoch_flush_at: None,
             in_sync_writes: Vec::new(),
             peer_ios: BTreeMap::new(),
@@ -237,7 +243,7 @@ impl Link {
         };
         let flush =
             self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
-        [phase, flush].into_iter().flatten().min()
+        [phase, flush, self.barrier_at].into_iter().flatten().min()
     }
 }
 

@@ -9,7 +9,6 @@ use super::tickets::Purpose;
 use super::volume::{Admitted, Parked, PendingFlush};
 use crate::buffer::Buf;
 use crate::units::{Extent, VolumeId};
-use crate::wire::packet::Packet;
 
 /// What a write does, apart from where.
 pub(super) const fn extent_of(request: &Request) -> Option<Extent> {
@@ -111,16 +110,12 @@ impl Node {
     /// A flush: done when the local disk is flushed and the peer acked the barriers of all that was
     /// answered before (T3).
     fn start_flush(&mut self, volume: VolumeId, id: RequestId) {
-        let epoch = self.log.newest_barrier();
+        let epoch = self.hurry_barriers(volume);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let local = v.usable_disk().is_some();
         v.flushes.push(PendingFlush { id, local: (!local).then_some(true), epoch });
         if local {
             self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ClientFlush { id });
-        }
-        if epoch.is_some() {
-            // The hint tells a peer that shares flushes among epochs not to wait for more (D67).
-            self.send_data(volume, Packet::UnplugRemote, None);
         }
         self.check_flushes(volume);
     }

@@ -1,6 +1,8 @@
 //! Where a request goes: to the local disk, to the peer, or both, decided in one step (D14-D20,
 //! D40-D43).
 
+use std::time::Duration;
+
 use super::Node;
 use super::effect::{Device, DiskOp, ReplyError};
 use super::input::{Request, RequestId};
@@ -17,6 +19,9 @@ use crate::wire::packet::{BlockRange, BlockRequest, DpFlags, Packet};
 
 /// Largest discard a peer without feature WSAME takes, in bytes (D4).
 const SMALL_TRIM_BYTES: u64 = 4 << 20;
+
+/// How long the barrier of a closed epoch may wait for a write to go with.
+const BARRIER_DELAY: Duration = Duration::from_millis(10);
 
 impl Node {
     /// Routes a write that holds its range and, where there is a log, its extents.
@@ -266,6 +271,7 @@ impl Node {
 
     /// Sends the barrier of the epoch sent last, if it is closed (D23, D24).
     pub(super) fn barrier_if_due(&mut self) {
+        self.link_mut().barrier_at = None;
         let (current, now_ns) = (self.log.current_epoch(), self.now.as_nanos());
         if let Some(number) = self.log.barrier_before(current, now_ns) {
             let packet = Packet::Barrier(number.to_be_bytes());
@@ -273,10 +279,31 @@ impl Node {
         }
     }
 
-    /// Closes the current epoch and sends its barrier: nothing else is queued before it (D24).
+    /// Closes the current epoch. Its barrier goes out with the next write, or soon (D24): a packet of
+    /// its own for each write of a client that writes one at a time would cost both nodes a wake-up.
     pub(super) fn close_epoch(&mut self) {
-        if self.log.close_epoch() {
+        if self.log.close_epoch() && self.link().is_up() {
+            let at = self.now.after(BARRIER_DELAY);
+            self.link_mut().barrier_at.get_or_insert(at);
+        }
+    }
+
+    /// Sends the barrier that waited long enough.
+    pub(super) fn barrier_tick(&mut self) {
+        if self.link().barrier_at.is_some_and(|at| self.now >= at) {
             self.barrier_if_due();
         }
+    }
+
+    /// Somebody waits for the barrier acks of all that was answered: sends the barrier now, and a
+    /// hint to a peer that shares flushes among epochs (D67). The epoch to wait for, if any.
+    pub(super) fn hurry_barriers(&mut self, volume: VolumeId) -> Option<u32> {
+        self.barrier_if_due();
+        let newest = self.log.newest_barrier();
+        if newest.is_some() && self.link().hurried != newest {
+            self.link_mut().hurried = newest;
+            self.send_data(volume, Packet::UnplugRemote, None);
+        }
+        newest
     }
 }
