@@ -176,7 +176,8 @@ fn fio(uri: &str) {
     );
     fs::write(&job, jobs).unwrap();
     let report = path(dir.path(), "report.json");
-    let output = run("fio", &["--output-format=json", "--output", &report, &job]);
+    let aux = format!("--aux-path={}", dir.path().display());
+    let output = run("fio", &["--output-format=json", "--output", &report, &aux, &job]);
     assert!(output.status.success(), "{}", text(&output));
     let report = fs::read_to_string(report).unwrap();
     // Notes of fio's come before what was asked for.

@@ -115,7 +115,7 @@ impl Inbox {
         self.start += count;
     }
 
-    /// Starts to receive, unless that is under way, or there is no room for more.
+    /// Starts to receive, unless that is under way.
     pub(super) fn receive<I: Io>(&mut self, io: &mut I, socket: SocketKey) {
         if self.receiving != Receiving::No {
             return;
@@ -131,8 +131,7 @@ impl Inbox {
             }
         }
         self.make_room();
-        // Full of what nobody parses at the moment: receiving goes on once it is used.
-        if let Some(stream) = self.stream.take_if(|stream| self.end < stream.len()) {
+        if let Some(stream) = self.stream.take() {
             self.receiving = Receiving::Stream;
             io.recv(socket, stream, self.end);
         }

@@ -230,8 +230,6 @@ impl LinkIo {
             let socket = self.socket(key)?;
             socket.gated = false;
             if socket.held {
-                // Still received, as far as the buffer goes: the end of the connection is heard at once.
-                socket.inbox.receive(io, key);
                 return None;
             }
             if let Some(payload) = socket.inbox.take_payload() {

@@ -82,8 +82,8 @@ impl Node {
             match step {
                 Step::Dial => self.dial(),
                 Step::AbortDial => self.effects.push_back(Effect::AbortDial),
-                Step::SendInitialData(socket) => self.begin_with(socket, Packet::InitialData),
-                Step::SendInitialMeta(socket) => self.begin_with(socket, Packet::InitialMeta),
+                Step::SendInitialData(socket) => self.send_first(socket, Packet::InitialData),
+                Step::SendInitialMeta(socket) => self.send_first(socket, Packet::InitialMeta),
                 Step::Close(socket) => self.effects.push_back(Effect::CloseSocket(socket)),
                 Step::Settled { data, meta } => self.start_greeting(data, meta),
             }
@@ -96,18 +96,6 @@ impl Node {
             let timeout = config.times().connect;
             self.effects.push_back(Effect::Dial { local, remote, timeout });
         }
-    }
-
-    /// Says what a dialed socket wants to be.
-    fn begin_with(&mut self, socket: SocketId, packet: Packet) {
-        self.send_first(socket, packet);
-        self.hold(socket, true);
-    }
-
-    /// From its first packet until both sockets are settled a socket is not listened to: the peer
-    /// may be there first, and its features come early.
-    fn hold(&mut self, socket: SocketId, hold: bool) {
-        self.effects.push_back(Effect::Hold { socket, hold });
     }
 
     fn send_first(&mut self, socket: SocketId, packet: Packet) {
@@ -153,21 +141,20 @@ impl Node {
     }
 
     /// The first packet of a socket that is not yet part of a pair.
-    pub(super) fn on_first_packet(&mut self, socket: SocketId, packet: &Packet) {
+    ///
+    /// The two nodes end their settle checks (W12) at slightly different times: the features of the
+    /// one that was first come while the other still checks.
+    pub(super) fn on_first_packet(&mut self, socket: SocketId, packet: Packet) {
         let (now, toss) = (self.now, self.toss());
-        let wish = match packet {
-            Packet::InitialData => Some(Wish::Data),
-            Packet::InitialMeta => Some(Wish::Meta),
-            _ => None,
-        };
         let Phase::Meeting(rendezvous) = &mut self.link_mut().phase else { return };
-        let steps = match wish {
-            Some(wish) => {
-                let steps = rendezvous.first_packet(now, socket, wish, toss);
-                self.hold(socket, true);
-                steps
+        let steps = match packet {
+            Packet::InitialData => rendezvous.first_packet(now, socket, Wish::Data, toss),
+            Packet::InitialMeta => rendezvous.first_packet(now, socket, Wish::Meta, toss),
+            Packet::ConnectionFeatures { .. } if rendezvous.is_data(socket) => {
+                rendezvous.peer_settled(now, socket, packet);
+                Vec::new()
             }
-            None => {
+            _ => {
                 rendezvous.ended(now, socket);
                 vec![Step::Close(socket)]
             }
@@ -182,8 +169,10 @@ impl Node {
         let mut challenge = [0; CHALLENGE_BYTES];
         (self.entropy)(&mut challenge);
         let link = self.link_mut();
-        if let Phase::Meeting(rendezvous) = &link.phase {
+        let mut early = None;
+        if let Phase::Meeting(rendezvous) = &mut link.phase {
             link.resolver = rendezvous.is_resolver();
+            early = rendezvous.take_early();
         }
         link.data = Some(data);
         link.meta = Some(meta);
@@ -195,8 +184,9 @@ impl Node {
         self.speak(FIRST_VERSION, Features(0));
         let packet = Packet::ConnectionFeatures { min: PROTOCOL_MIN, max: PROTOCOL_MAX, flags };
         self.send_first(data, packet);
-        self.hold(data, false);
-        self.hold(meta, false);
+        if let Some(features) = early {
+            self.on_greeting_packet(features);
+        }
     }
 
     /// Tells the shell how both sockets are framed from now on.

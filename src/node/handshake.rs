@@ -31,7 +31,7 @@ impl Node {
         let link = self.link_mut();
         let (data, meta) = (link.data == Some(socket), link.meta == Some(socket));
         match link.phase {
-            Phase::Meeting(_) => self.on_first_packet(socket, &packet),
+            Phase::Meeting(_) => self.on_first_packet(socket, packet),
             Phase::Greeting(_) if data => self.on_greeting_packet(packet),
             Phase::Greeting(_) if meta => self.on_meta_packet(volume, packet),
             Phase::Up if data => {

@@ -156,7 +156,8 @@ impl Node {
                 self.retry_parked = false;
                 self.admit_parked();
             }
-            if serial == (self.state_serial, self.effects.len()) && !self.retry_parked {
+            let unchanged = serial == (self.state_serial, self.effects.len());
+            if unchanged && !self.retry_parked && !self.worker.can_run() {
                 return;
             }
         }

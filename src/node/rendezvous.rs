@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::input::SocketId;
 use crate::units::Moment;
+use crate::wire::Packet;
 
 /// A step the link has to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(super) struct Rendezvous {
     dialing: bool,
     next_dial: Moment,
     settle_at: Option<Moment>,
+    /// The features of a peer that settled first, on this data socket.
+    early: Option<(SocketId, Packet)>,
 }
 
 impl Rendezvous {
@@ -77,7 +80,25 @@ impl Rendezvous {
             dialing: false,
             next_dial: now,
             settle_at: None,
+            early: None,
         }
+    }
+
+    /// Whether this is the data socket of the pair to be.
+    pub(super) fn is_data(&self, socket: SocketId) -> bool {
+        self.data == Some(socket)
+    }
+
+    /// The peer settled before us, and its features are here: there is nothing left to check (W12).
+    pub(super) fn peer_settled(&mut self, now: Moment, socket: SocketId, features: Packet) {
+        self.early = Some((socket, features));
+        self.check_pair(now);
+    }
+
+    /// Takes what the peer said already on the data socket of the pair.
+    pub(super) fn take_early(&mut self) -> Option<Packet> {
+        let (socket, features) = self.early.take()?;
+        self.is_data(socket).then_some(features)
     }
 
     /// Whether this node accepted the meta socket (W14).
@@ -203,7 +224,9 @@ impl Rendezvous {
     /// Starts or stops the settle check (W12).
     fn check_pair(&mut self, now: Moment) {
         let both = self.data.is_some() && self.meta.is_some();
-        self.settle_at = both.then(|| now.after(self.times.settle));
+        let peer_settled = self.early.as_ref().is_some_and(|(socket, _)| self.is_data(*socket));
+        let wait = if peer_settled { Duration::ZERO } else { self.times.settle };
+        self.settle_at = both.then(|| now.after(wait));
     }
 
     /// All sockets held, to close them when the search is given up.
@@ -242,6 +265,35 @@ mod tests {
             "both lived for the settle time (W12)"
         );
         assert!(!first.is_resolver(), "the dialer of the meta socket is not the resolver (W14)");
+    }
+
+    #[test]
+    fn features_of_a_peer_that_settled_first_settle_the_pair() {
+        let features = Packet::ConnectionFeatures { min: 100, max: 101, flags: 0 };
+        let mut node = Rendezvous::new(at(0), TIMES);
+        node.tick(at(0), false);
+        node.dialed(at(1), SocketId(1));
+        node.accepted(at(2), SocketId(2));
+        node.first_packet(at(2), SocketId(2), Wish::Meta, false);
+        node.peer_settled(at(501), SocketId(1), features.clone());
+        assert_eq!(
+            node.tick(at(501), false),
+            [Step::Settled { data: SocketId(1), meta: SocketId(2) }],
+            "not only at 502 ms"
+        );
+        assert_eq!(node.take_early(), Some(features));
+        assert_eq!(node.take_early(), None);
+    }
+
+    #[test]
+    fn features_on_a_socket_that_was_replaced_are_forgotten() {
+        let mut node = Rendezvous::new(at(0), TIMES);
+        node.tick(at(0), false);
+        node.dialed(at(1), SocketId(1));
+        node.peer_settled(at(2), SocketId(1), Packet::ConnectionFeatures { min: 100, max: 101, flags: 0 });
+        node.accepted(at(3), SocketId(2));
+        node.first_packet(at(3), SocketId(2), Wish::Data, false);
+        assert_eq!(node.take_early(), None);
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Worker {
         self.queue.is_empty() && self.outstanding == 0
     }
 
+    /// Whether work is queued that nothing stands in the way of.
+    pub(super) fn can_run(&self) -> bool {
+        !self.queue.is_empty() && self.outstanding == 0 && !self.blocked
+    }
+
     /// A disk operation of the piece under way began.
     pub(super) const fn began(&mut self) {
         self.outstanding += 1;

@@ -4,9 +4,7 @@ use super::scenario::Recorded;
 
 /// Scenario and reason. A scenario that agrees must not be on this list.
 pub(crate) const NOT_YET: &[(&str, &str)] = &[
-    ("2pri/call-pri-lost-after-sb/discard-least-changes/31/two", "to be looked into"),
     ("2pri/call-pri-lost-after-sb/discard-younger-primary/22", "to be looked into"),
-    ("2pri/violently-as0p/discard-least-changes/31/two", "to be looked into"),
     ("diskless/io-error/peer-disconnect", "to be looked into"),
     ("diskless/suspend-io/peer-disconnect", "to be looked into"),
     ("fencing/resource-and-stonith/both-reboot-exit-1", "fence-peer is not called yet"),
@@ -44,7 +42,6 @@ pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("frozen/link-returns", "fence-peer is not called yet"),
     ("frozen/peer-reboots", "fence-peer is not called yet"),
     ("frozen/resume-io", "fence-peer is not called yet"),
-    ("manual/seed-procedure", "to be looked into"),
     ("outage/cut-join-no-writes", "to be looked into"),
     ("protocol-A", "to be looked into"),
     ("resync/target-forced", "to be looked into"),
