@@ -43,7 +43,6 @@ pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("frozen/peer-reboots", "fence-peer is not called yet"),
     ("frozen/resume-io", "fence-peer is not called yet"),
     ("outage/cut-join-no-writes", "to be looked into"),
-    ("protocol-A", "to be looked into"),
     ("resync/target-forced", "to be looked into"),
     ("verify", "there is no online verify yet"),
     ("verify/without-alg", "there is no online verify yet"),
