@@ -2,6 +2,8 @@
 //!
 //! Two kernels play a script first; the recording of what they did is what urbd is held to, whichever side of
 //! the pair it is on. In all tests boole is the first node, cardan the second.
+//!
+//! To record anew: `URBD_RECORD=1 cargo test --test kernel two_kernels`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,10 +11,12 @@
 mod harness;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use harness::lab::{HOST, noise};
-use harness::script::{IMAGE_BYTES, conf, play};
-use harness::{Guest, KernelNode, Lab, Node, Urbd, UrbdNode};
+use harness::lab::{HOST, noise, poll};
+use harness::node::{STATE_LIMIT, State};
+use harness::script::{IMAGE_BYTES, conf, play, play_hardships};
+use harness::{Guest, KernelNode, Lab, Node, UrbdNode};
 
 /// The disk of a guest, in the guest.
 const GUEST_DISK: &str = "/dev/ubda";
@@ -21,36 +25,52 @@ const GUESTS: [&str; 3] = ["", "10.77.0.1", "10.77.0.2"];
 /// Network options that make the nodes prove to each other that they know the secret.
 const WITH_SECRET: &str = "cram-hmac-alg sha1; shared-secret \"a secret\";";
 
+/// A script: the first node, the second, their disk images.
+type Script = fn(&dyn Node, &dyn Node, [&Path; 2]);
+
 #[test]
 fn two_kernels_do_what_was_recorded() {
-    Lab::run("two_kernels_do_what_was_recorded", |lab| {
-        let images = images(lab);
-        let conf = conf("", [("boole", GUESTS[1], GUEST_DISK), ("cardan", GUESTS[2], GUEST_DISK)]);
-        let boole = kernel(lab, "boole", 1, &images[0], &conf);
-        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
-        play(&boole, &cardan, [&images[0], &images[1]]);
-    });
+    Lab::run("two_kernels_do_what_was_recorded", |lab| two_kernels(lab, play));
 }
 
 #[test]
 fn urbd_first_does_what_two_kernels_do() {
-    Lab::run("urbd_first_does_what_two_kernels_do", |lab| urbd_first(lab, ""));
+    Lab::run("urbd_first_does_what_two_kernels_do", |lab| urbd_first(lab, "", play));
 }
 
 #[test]
 fn urbd_first_does_what_two_kernels_do_with_a_secret() {
-    Lab::run("urbd_first_does_what_two_kernels_do_with_a_secret", |lab| urbd_first(lab, WITH_SECRET));
+    let name = "urbd_first_does_what_two_kernels_do_with_a_secret";
+    Lab::run(name, |lab| urbd_first(lab, WITH_SECRET, play));
 }
 
 #[test]
 fn kernel_first_and_urbd_second_do_what_two_kernels_do() {
-    Lab::run("kernel_first_and_urbd_second_do_what_two_kernels_do", |lab| kernel_first(lab, ""));
+    let name = "kernel_first_and_urbd_second_do_what_two_kernels_do";
+    Lab::run(name, |lab| kernel_first(lab, "", play));
 }
 
 #[test]
 fn kernel_first_and_urbd_second_do_what_two_kernels_do_with_a_secret() {
     let name = "kernel_first_and_urbd_second_do_what_two_kernels_do_with_a_secret";
-    Lab::run(name, |lab| kernel_first(lab, WITH_SECRET));
+    Lab::run(name, |lab| kernel_first(lab, WITH_SECRET, play));
+}
+
+#[test]
+fn two_kernels_bear_hardships_as_was_recorded() {
+    Lab::run("two_kernels_bear_hardships_as_was_recorded", |lab| two_kernels(lab, play_hardships));
+}
+
+#[test]
+fn urbd_first_bears_hardships_as_two_kernels_do() {
+    let name = "urbd_first_bears_hardships_as_two_kernels_do";
+    Lab::run(name, |lab| urbd_first(lab, "", play_hardships));
+}
+
+#[test]
+fn kernel_first_and_urbd_second_bear_hardships_as_two_kernels_do() {
+    let name = "kernel_first_and_urbd_second_bear_hardships_as_two_kernels_do";
+    Lab::run(name, |lab| kernel_first(lab, "", play_hardships));
 }
 
 /// The disks that a pair of urbd and kernel leaves are read by the real drbdmeta, then each goes to the other
@@ -78,22 +98,24 @@ fn disks_can_change_hands() {
         for node in [&boole as &dyn Node, &cardan] {
             node.adm("down r0");
         }
-        boole.0.stop();
-        cardan.0.power_fail();
+        boole.stop();
+        both_tools_read_the_same(&cardan.guest(), &images[1]);
+        cardan.crash();
         let mut model = std::fs::read(&images[0]).unwrap();
         model.truncate(device_bytes);
         assert!(model[at..at + data.len()] == data, "urbd's disk has what was written");
 
         let conf_after = conf("", [("boole", GUESTS[1], GUEST_DISK), ("cardan", HOST, path(&images[1]))]);
         let boole = kernel(lab, "boole", 1, &images[0], &conf_after);
-        drbdmeta_reads(&boole, &data, at);
+        drbdmeta_reads(&boole.guest(), &data, at);
+        both_tools_read_the_same(&boole.guest(), &images[0]);
         let cardan = urbd(lab, "cardan", &conf_after);
         for node in [&boole as &dyn Node, &cardan] {
             node.adm("up r0");
         }
         boole.await_state("Connected UpToDate/UpToDate");
         cardan.await_state("Connected UpToDate/UpToDate");
-        assert_eq!(boole.announced_resyncs().unwrap().last(), Some(&(data.len() as u64 / 1024)));
+        assert_eq!(boole.announced_resyncs().last(), Some(&(data.len() as u64 / 1024)));
         for node in [&boole as &dyn Node, &cardan] {
             node.adm("down r0");
         }
@@ -104,66 +126,153 @@ fn disks_can_change_hands() {
 }
 
 #[test]
-fn nodes_that_disagree_part_for_good() {
-    Lab::run("nodes_that_disagree_part_for_good", |lab| {
+fn two_kernels_that_disagree_part_for_good() {
+    Lab::run("two_kernels_that_disagree_part_for_good", |lab| {
         let images = images(lab);
-        // What urbd has, what the kernel has, and what the kernel says about it.
-        let cases = [
-            (
-                "cram-hmac-alg sha1; shared-secret one;",
-                "cram-hmac-alg sha1; shared-secret other;",
-                "Authentication of peer failed",
-            ),
-            ("protocol A;", "protocol C;", "incompatible protocol settings"),
-            ("allow-two-primaries yes;", "", "incompatible allow-two-primaries settings"),
-            ("", "after-sb-0pri discard-younger-primary;", "incompatible after-sb-0pri settings"),
-        ];
-        let nodes = [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)];
-        let mut cardan = kernel(lab, "cardan", 2, &images[1], &conf("", nodes));
-        cardan.adm("create-md --force r0");
-        for (number, (ours, theirs, complaint)) in cases.into_iter().enumerate() {
-            let boole = urbd(lab, "boole", &conf(ours, nodes));
-            if number == 0 {
-                boole.adm("create-md --force r0");
-            }
-            cardan = KernelNode::new(cardan.0, &conf(theirs, nodes));
-            for node in [&boole as &dyn Node, &cardan] {
-                node.adm("up r0");
-            }
-            boole.await_state("StandAlone");
-            cardan.await_state("StandAlone");
-            assert!(cardan.0.console().contains(complaint), "{complaint}");
-            for node in [&boole as &dyn Node, &cardan] {
-                node.adm("down r0");
-            }
-            boole.0.stop();
-        }
+        let nodes = [("boole", GUESTS[1], GUEST_DISK), ("cardan", GUESTS[2], GUEST_DISK)];
+        let boole = kernel(lab, "boole", 1, &images[0], &conf("", nodes));
+        let cardan = kernel(lab, "cardan", 2, &images[1], &conf("", nodes));
+        disagree(&boole, &cardan, nodes, Either);
     });
 }
 
+/// Of a kernel and an urbd, urbd always knows why: it looks at all that has arrived before it notices the end.
+#[test]
+fn urbd_and_a_kernel_that_disagree_part_for_good() {
+    Lab::run("urbd_and_a_kernel_that_disagree_part_for_good", |lab| {
+        let images = images(lab);
+        let nodes = [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)];
+        let boole = urbd(lab, "boole", &conf("", nodes));
+        let cardan = kernel(lab, "cardan", 2, &images[1], &conf("", nodes));
+        disagree(&boole, &cardan, nodes, Alone);
+        boole.stop();
+    });
+}
+
+/// How a node ends up that did not come to an agreement with its peer (S75).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// StandAlone; its log says why.
+    Alone,
+    /// WFConnection: it is always ready to try again.
+    Waits,
+    /// Either, if the other one is StandAlone: whether a node has read what its peer wants before it notices that the
+    /// peer has hung up depends on timing (S75 iii).
+    Either,
+}
+use End::{Alone, Either, Waits};
+
+impl End {
+    fn is(self, state: &State) -> bool {
+        (self != Alone && state.has("WFConnection")) || (self != Waits && state.has("StandAlone"))
+    }
+}
+
+/// Has the nodes meet with settings that do not fit together. `end`: how the first one ends when settings differ that
+/// both tell each other; the second is a kernel.
+fn disagree(first: &dyn Node, second: &dyn Node, nodes: [(&str, &str, &str); 2], end: End) {
+    let one_secret = "cram-hmac-alg sha1; shared-secret one;";
+    let other_secret = "cram-hmac-alg sha1; shared-secret other;";
+    let authentication =
+        ["authentication of", "expected an authentication challenge", "expected authchallenge packet"];
+    // What either has, how either ends, and what the log of who is StandAlone says.
+    let cases = [
+        (one_secret, other_secret, [Alone, Alone], authentication),
+        (one_secret, "", [Alone, Waits], authentication),
+        ("", one_secret, [Waits, Alone], authentication),
+        ("protocol A;", "protocol C;", [end, Either], ["incompatible protocol settings"; 3]),
+        ("allow-two-primaries yes;", "", [end, Either], ["incompatible allow-two-primaries settings"; 3]),
+        (
+            "",
+            "after-sb-0pri discard-younger-primary;",
+            [end, Either],
+            ["incompatible after-sb-0pri settings"; 3],
+        ),
+        ("data-integrity-alg crc32c;", "", [end, Either], ["incompatible data-integrity-alg settings"; 3]),
+    ];
+    let pair = [first, second];
+    for node in pair {
+        node.adm("create-md --force r0");
+        node.adm("up r0");
+    }
+    for node in pair {
+        node.await_state("Connected");
+    }
+    for (ours, theirs, ends, complaints) in cases {
+        let logged = pair.map(|node| node.log().len());
+        for node in pair {
+            if !node.state().has("StandAlone") {
+                node.adm("disconnect r0");
+            }
+        }
+        first.configure(&conf(ours, nodes));
+        second.configure(&conf(theirs, nodes));
+        for node in pair {
+            node.adm("connect r0");
+        }
+        let states = poll(
+            STATE_LIMIT,
+            || {
+                let states = pair.map(|node| node.state());
+                let ended = states.iter().zip(ends).all(|(state, end)| end.is(state));
+                (ended && states.iter().any(|state| state.has("StandAlone"))).then_some(states)
+            },
+            || {
+                format!(
+                    "{ours:?} and {theirs:?} did not end {ends:?}:\n{}\n{}",
+                    first.proc_drbd(),
+                    second.proc_drbd()
+                )
+            },
+        );
+        println!("{ours:?} and {theirs:?}: {} and {}", states[0], states[1]);
+        for ((node, state), logged) in pair.into_iter().zip(states).zip(logged) {
+            let news = node.log().split_off(logged).to_lowercase();
+            let says_why = complaints.iter().any(|complaint| news.contains(complaint));
+            assert!(
+                says_why || !state.has("StandAlone"),
+                "{}: none of {complaints:?} in\n{news}",
+                node.name()
+            );
+        }
+    }
+    for node in pair {
+        node.adm("down r0");
+    }
+}
+
+/// Both nodes are kernels.
+fn two_kernels(lab: &Lab, script: Script) {
+    let images = images(lab);
+    let conf = conf("", [("boole", GUESTS[1], GUEST_DISK), ("cardan", GUESTS[2], GUEST_DISK)]);
+    let boole = kernel(lab, "boole", 1, &images[0], &conf);
+    let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+    script(&boole, &cardan, [&images[0], &images[1]]);
+}
+
 /// urbd is boole, which becomes Primary first.
-fn urbd_first(lab: &Lab, net: &str) {
+fn urbd_first(lab: &Lab, net: &str, script: Script) {
     let images = images(lab);
     let conf = conf(net, [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
     let boole = urbd(lab, "boole", &conf);
     let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
-    play(&boole, &cardan, [&images[0], &images[1]]);
-    boole.0.stop();
+    script(&boole, &cardan, [&images[0], &images[1]]);
+    boole.stop();
 }
 
 /// urbd is cardan, which becomes Primary later.
-fn kernel_first(lab: &Lab, net: &str) {
+fn kernel_first(lab: &Lab, net: &str, script: Script) {
     let images = images(lab);
     let conf = conf(net, [("boole", GUESTS[1], GUEST_DISK), ("cardan", HOST, path(&images[1]))]);
     let boole = kernel(lab, "boole", 1, &images[0], &conf);
     let cardan = urbd(lab, "cardan", &conf);
-    play(&boole, &cardan, [&images[0], &images[1]]);
-    cardan.0.stop();
+    script(&boole, &cardan, [&images[0], &images[1]]);
+    cardan.stop();
 }
 
 /// The real drbdmeta, in the guest whose disk urbd wrote: UUIDs, flags, sizes, and a bit for each block of `data`.
-fn drbdmeta_reads(guest: &KernelNode, data: &[u8], at: usize) {
-    let generations = guest.0.sh("drbdmeta 1 v08 /dev/ubda internal get-gi");
+fn drbdmeta_reads(guest: &Guest, data: &[u8], at: usize) {
+    let generations = guest.sh("drbdmeta 1 v08 /dev/ubda internal get-gi");
     let fields: Vec<&str> = generations.trim().split(':').collect();
     assert_eq!(fields.len(), 11, "{generations}");
     assert!(
@@ -172,7 +281,7 @@ fn drbdmeta_reads(guest: &KernelNode, data: &[u8], at: usize) {
     );
     assert_eq!(fields[4..], ["1", "1", "0", "0", "0", "0", "0"], "consistent and up to date: {generations}");
 
-    let dump = guest.0.sh("drbdmeta --force 1 v08 /dev/ubda internal dump-md");
+    let dump = guest.sh("drbdmeta --force 1 v08 /dev/ubda internal dump-md");
     for line in ["version \"v08\";", "la-size-sect 130992;", "bm-byte-per-bit 4096;", "al-stripes 1;"] {
         assert!(dump.lines().any(|found| found == line), "{line} in\n{dump}");
     }
@@ -181,16 +290,35 @@ fn drbdmeta_reads(guest: &KernelNode, data: &[u8], at: usize) {
     assert!(dump.contains(&word), "{word:?} in\n{dump}");
 }
 
+/// The real drbdmeta in the guest and urbdmeta on the host dump the same of a disk that is not in use.
+fn both_tools_read_the_same(guest: &Guest, image: &Path) {
+    let theirs = guest.sh("drbdmeta --force 1 v08 /dev/ubda internal dump-md");
+    let ours = Command::new(env!("CARGO_BIN_EXE_urbdmeta"))
+        .arg("--state-dir")
+        .arg(image.parent().unwrap())
+        .args(["--force", "1", "v08", path(image), "internal", "dump-md"])
+        .output()
+        .unwrap();
+    let ours = String::from_utf8(ours.stdout).unwrap();
+    assert_eq!(comparable(&ours), comparable(&theirs));
+}
+
+/// A dump without what differs by design: the lines with time, host and command; the flags that drbdmeta 9.22 drops.
+fn comparable(dump: &str) -> Vec<&str> {
+    let lines = dump.lines().enumerate().filter(|(number, _)| !(1..=2).contains(number));
+    lines.map(|(_, line)| line).filter(|line| !line.starts_with("    flags 0x")).collect()
+}
+
 fn images(lab: &Lab) -> [PathBuf; 2] {
     [lab.image("boole.img", IMAGE_BYTES, 101), lab.image("cardan.img", IMAGE_BYTES, 102)]
 }
 
-fn kernel(lab: &Lab, name: &str, number: u8, image: &Path, conf: &str) -> KernelNode {
-    KernelNode::new(Guest::boot(lab, name, number, &[image], &[]), conf)
+fn kernel<'a>(lab: &'a Lab, name: &str, number: u8, image: &Path, conf: &str) -> KernelNode<'a> {
+    KernelNode::boot(lab, name, number, image, conf)
 }
 
-fn urbd(lab: &Lab, name: &str, conf: &str) -> UrbdNode {
-    UrbdNode(Urbd::start(lab, name, conf, "[nbd]\nlisten = []\n"))
+fn urbd<'a>(lab: &'a Lab, name: &str, conf: &str) -> UrbdNode<'a> {
+    UrbdNode::start(lab, name, conf, "[nbd]\nlisten = []\n")
 }
 
 fn path(image: &Path) -> &str {

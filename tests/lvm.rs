@@ -10,7 +10,7 @@ use std::process::Command;
 
 use harness::lab::{HOST, HOST_TOO};
 use harness::script::{IMAGE_BYTES, conf};
-use harness::{Guest, Lab, Node, Urbd, UrbdNode};
+use harness::{Guest, Lab, Node, UrbdNode};
 
 /// Where a daemon serves NBD over TCP.
 const NBD_PORT: u16 = 10809;
@@ -69,7 +69,7 @@ fn synced_files_are_there_after_the_primary_and_its_client_died() {
         let (fill_until_synced, _) =
             FILL.split_once("    cd / && umount").expect("FILL unmounts after the sync");
         let sums = play(&guest, fill_until_synced);
-        boole.0.kill();
+        boole.crash();
         guest.power_fail();
         cardan.await_state("WFConnection");
         cardan.adm("primary r0");
@@ -103,14 +103,14 @@ fn the_steps_work_on_a_plain_nbd_server() {
 }
 
 /// Two urbd on the host's side, connected and in sync, boole Primary; each serves NBD on its own address.
-fn pair(lab: &Lab) -> (UrbdNode, UrbdNode) {
+fn pair(lab: &Lab) -> (UrbdNode<'_>, UrbdNode<'_>) {
     let names = [("boole", HOST), ("cardan", HOST_TOO)];
     let images = [lab.image("boole.img", IMAGE_BYTES, 201), lab.image("cardan.img", IMAGE_BYTES, 202)];
     let disks = images.each_ref().map(|image| image.to_str().unwrap());
     let conf = conf("", [(names[0].0, names[0].1, disks[0]), (names[1].0, names[1].1, disks[1])]);
     let [boole, cardan] = names.map(|(name, address)| {
         let settings = format!("[nbd]\nlisten = [\"{address}:{NBD_PORT}\"]\n");
-        let node = UrbdNode(Urbd::start(lab, name, &conf, &settings));
+        let node = UrbdNode::start(lab, name, &conf, &settings);
         node.adm("create-md --force r0");
         node.adm("up r0");
         node

@@ -28,7 +28,6 @@ pub struct Guest {
     name: String,
     tap: String,
     process: Child,
-    console: PathBuf,
     agent: RefCell<BufReader<TcpStream>>,
 }
 
@@ -91,8 +90,7 @@ impl Guest {
             .stderr(Stdio::null())
             .process_group(0);
         let mut process = command.spawn().unwrap();
-        let console = lab.file(&format!("{name}.console.log"));
-        let ready = follow(process.stdout.take().unwrap(), &console);
+        let ready = follow(process.stdout.take().unwrap(), &console(lab, name));
         if ready.recv_timeout(BOOT_LIMIT).is_err() {
             stop(&mut process);
             panic!("guest {name} did not boot");
@@ -100,7 +98,7 @@ impl Guest {
         let agent = TcpStream::connect((address.as_str(), AGENT_PORT)).unwrap();
         agent.set_read_timeout(Some(Duration::from_secs(COMMAND_LIMIT_S + 10))).unwrap();
         let agent = RefCell::new(BufReader::new(agent));
-        Self { name: name.into(), tap, process, console, agent }
+        Self { name: name.into(), tap, process, agent }
     }
 
     /// The host name in the guest, as in the `on NAME` sections.
@@ -142,9 +140,9 @@ impl Guest {
         self.run_with(&format!("cat > {path}"), text.as_bytes()).success(path);
     }
 
-    /// What the guest's kernel has logged so far.
-    pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap()).into_owned()
+    /// What the kernel of guest `name` has logged so far, in all its lives.
+    pub fn console(lab: &Lab, name: &str) -> String {
+        String::from_utf8_lossy(&std::fs::read(console(lab, name)).unwrap()).into_owned()
     }
 
     /// Ends the guest at once; what its kernel had not written is lost.
@@ -158,6 +156,10 @@ impl Drop for Guest {
         stop(&mut self.process);
         let _ = Command::new("ip").args(["link", "delete", &self.tap]).status();
     }
+}
+
+fn console(lab: &Lab, name: &str) -> PathBuf {
+    lab.file(&format!("{name}.console.log"))
 }
 
 fn stop(process: &mut Child) {

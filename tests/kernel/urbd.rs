@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,9 @@ impl Urbd {
     pub fn start(lab: &Lab, name: &str, conf: &str, settings: &str) -> Self {
         let run_dir = lab.socket_dir(name);
         fs::create_dir_all(&run_dir).unwrap();
-        let conf_path = lab.file(&format!("{name}.conf"));
-        fs::write(&conf_path, format!("global {{ usage-count no; }}\n{conf}")).unwrap();
         let settings_path = lab.file(&format!("{name}.toml"));
         fs::write(&settings_path, settings).unwrap();
-        let log = lab.file(&format!("{name}.urbd.log"));
+        let log = log(lab, name);
 
         let notify_path = run_dir.join("notify.sock");
         let _ = fs::remove_file(&notify_path);
@@ -53,7 +51,9 @@ impl Urbd {
             .stderr(File::options().create(true).append(true).open(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut urbd = Self { name: name.into(), run_dir, conf: conf_path, log, process };
+        let mut urbd =
+            Self { name: name.into(), run_dir, conf: lab.file(&format!("{name}.conf")), log, process };
+        urbd.configure(conf);
         urbd.await_ready(&notify);
         urbd
     }
@@ -83,9 +83,14 @@ impl Urbd {
         Nbd::open(stream, export)
     }
 
-    /// What the daemon has logged so far.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    /// Replaces the resource file.
+    pub fn configure(&self, conf: &str) {
+        fs::write(&self.conf, format!("global {{ usage-count no; }}\n{conf}")).unwrap();
+    }
+
+    /// What daemon `name` has logged so far, in all its lives.
+    pub fn log(lab: &Lab, name: &str) -> String {
+        read(&log(lab, name))
     }
 
     /// Stops the daemon with SIGTERM; it must end by itself with status 0.
@@ -97,7 +102,7 @@ impl Urbd {
             || self.process.try_wait().unwrap(),
             || format!("{} ignores SIGTERM", self.name),
         );
-        assert!(status.success(), "{} ended with {status}\n{}", self.name, self.log());
+        assert!(status.success(), "{} ended with {status}\n{}", self.name, read(&self.log));
     }
 
     /// Ends the daemon at once.
@@ -121,9 +126,9 @@ impl Urbd {
                 break;
             }
             if let Some(status) = self.process.try_wait().unwrap() {
-                panic!("urbd {} ended with {status} before it was ready\n{}", self.name, self.log());
+                panic!("urbd {} ended with {status} before it was ready\n{}", self.name, read(&self.log));
             }
-            assert!(Instant::now() < end, "urbd {} is not ready\n{}", self.name, self.log());
+            assert!(Instant::now() < end, "urbd {} is not ready\n{}", self.name, read(&self.log));
         }
         UnixStream::connect(self.run_dir.join("control.sock")).expect("a ready daemon takes commands");
     }
@@ -134,6 +139,14 @@ impl Drop for Urbd {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn log(lab: &Lab, name: &str) -> PathBuf {
+    lab.file(&format!("{name}.urbd.log"))
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned()
 }
 
 /// Runs a program on the host's side to its end.
