@@ -9,6 +9,10 @@ use crate::units::{BitIndex, VolumeId, bits_of};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
 use crate::wire::packet::Packet;
 
+/// Packets of a bitmap, of at most 4 KiB each, that are queued before the network has to take them: what
+/// a huge device costs in memory.
+const PIECE_PACKETS: usize = 64;
+
 impl Node {
     /// A volume entered the exchange: ready to receive.
     pub(super) fn prepare_bitmap_exchange(&mut self, volume: VolumeId, conn: Conn) {
@@ -59,14 +63,14 @@ impl Node {
         }
     }
 
-    /// Work: sends the whole bitmap. No request is admitted while it is read, and none is under
-    /// way: every later write is in it, or announced after it (T41, D154). Returns the piece again
-    /// while requests are unfinished.
+    /// Work: sends the whole bitmap, piece by piece, each once the network took the one before. No
+    /// request is admitted meanwhile, and none is under way: every later write is in it, or announced
+    /// after it (T41, D154). Returns the piece again while there is something to wait for.
     pub(super) fn send_bitmap(&mut self, volume: VolumeId, gate_closed: bool) -> Option<Work> {
-        let (apv, use_rle) =
-            (self.link().apv, self.link().config.as_ref().is_some_and(|c| c.options.use_rle));
+        let waits = self.link().bitmap_unsent;
         let v = self.volumes.get_mut(&volume)?;
         if !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
+            v.bitmap_out = None;
             if gate_closed {
                 v.gate -= 1;
                 self.retry_parked = true;
@@ -76,25 +80,36 @@ impl Node {
         if !gate_closed {
             v.gate += 1;
         }
-        if v.live > 0 {
+        if v.live > 0 || waits {
             return Some(Work::SendBitmap { volume, gate_closed: true });
         }
-        let mut sender = BitmapSender::new(bits_of(v.end), apv, use_rle);
-        let mut packets = Vec::new();
-        if let Some(disk) = &v.disk {
-            let bitmap = &disk.bitmap;
-            while let Some(packet) = sender.next_packet(|index, words: &mut [u64]| {
-                bitmap.read_words(index, words);
-            }) {
-                packets.push(packet);
+        if self.send_bitmap_piece(volume) {
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.bitmap_out = None;
+                v.gate -= 1;
             }
+            self.retry_parked = true;
+            return None;
         }
-        v.gate -= 1;
-        for packet in packets {
+        self.link_mut().bitmap_unsent = true;
+        Some(Work::SendBitmap { volume, gate_closed: true })
+    }
+
+    /// Sends the next packets of the bitmap. Whether they were the last.
+    fn send_bitmap_piece(&mut self, volume: VolumeId) -> bool {
+        let link = self.link();
+        let (apv, use_rle) = (link.apv, link.config.as_ref().is_some_and(|c| c.options.use_rle));
+        for _ in 0..PIECE_PACKETS {
+            let Some(v) = self.volumes.get_mut(&volume) else { return true };
+            let Some(disk) = &v.disk else { return true };
+            let sender = v.bitmap_out.get_or_insert_with(|| BitmapSender::new(bits_of(v.end), apv, use_rle));
+            let next = sender.next_packet(|index, words| {
+                disk.bitmap.read_words(index, words);
+            });
+            let Some(packet) = next else { return true };
             self.send_now(volume, packet);
         }
-        self.retry_parked = true;
-        None
+        false
     }
 
     /// Work: the merged bitmap is sent: wait for the sync UUID (S67).
@@ -110,6 +125,7 @@ impl Node {
         if self.link().data != Some(socket) {
             return;
         }
+        self.link_mut().bitmap_unsent = false;
         for key in std::mem::take(&mut self.link_mut().unsent) {
             // A negative ack, or an explicit one during a resync, may have come first.
             if let Some(req) = self.log.get_mut(key).filter(|req| req.net.pending) {

@@ -330,6 +330,7 @@ impl Node {
     pub(super) fn drop_sockets(&mut self) {
         let link = self.link_mut();
         link.unsent.clear();
+        link.bitmap_unsent = false;
         let mut sockets: Vec<SocketId> = link.data.take().into_iter().chain(link.meta.take()).collect();
         if let Phase::Meeting(rendezvous) = &link.phase {
             sockets.extend(rendezvous.sockets());

@@ -160,6 +160,8 @@ pub(super) struct Link {
     pub(super) replies: BTreeMap<Option<VolumeId>, Option<i32>>,
     /// Protocol A writes not yet taken by the network (D30).
     pub(super) unsent: Vec<ReqKey>,
+    /// A piece of a bitmap waits to be taken by the network.
+    pub(super) bitmap_unsent: bool,
     pub(super) connected_at: Moment,
 }
 
@@ -194,6 +196,7 @@ impl Link {
             peer_reads: BTreeMap::new(),
             replies: BTreeMap::new(),
             unsent: Vec::new(),
+            bitmap_unsent: false,
             connected_at: Moment::default(),
         }
     }

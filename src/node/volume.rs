@@ -15,7 +15,7 @@ use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
 use crate::units::{Sector, VolumeId};
-use crate::wire::bitmap_code::BitmapReceiver;
+use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
 
 /// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,8 @@ pub(super) struct Volume {
     pub(super) flushes: Vec<PendingFlush>,
     pub(super) resync: Option<Resync>,
     pub(super) bitmap_in: Option<BitmapReceiver>,
+    /// How far the own bitmap is sent, between two pieces.
+    pub(super) bitmap_out: Option<BitmapSender>,
     /// Sequence numbers of W142.
     pub(super) seq_sent: u32,
     pub(super) counters: Counters,
@@ -190,6 +192,7 @@ impl Volume {
             flushes: Vec::new(),
             resync: None,
             bitmap_in: None,
+            bitmap_out: None,
             seq_sent: 0,
             counters: Counters::default(),
         }
