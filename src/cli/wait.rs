@@ -111,17 +111,17 @@ pub fn run(
     }
 }
 
-/// How long one disk may be better than the other without a resync, before that counts as the end:
-/// between two nodes that have just met, or agreed on a promotion, the resync is about to begin; after
-/// one with failed blocks it is not.
-const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+/// How long a disk may be worse than UpToDate without a resync, before that counts as the end: between
+/// two nodes that have just met, or one of which was promoted a moment ago (which the other may not have
+/// heard yet), the resync is about to begin; after one with failed blocks it is not.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Whether one disk is up to date and the other is there but is not.
+/// Whether a resync can be expected: both disks are there, and one of them is not up to date.
 fn is_uneven(volume: &VolumeStatus) -> bool {
     let good = |disk: &str| disk == "UpToDate";
     let bad = |disk: &str| matches!(disk, "Inconsistent" | "Outdated" | "Consistent");
     let (own, peer) = (volume.disk.as_str(), volume.peer_disk.as_str());
-    volume.cstate == "Connected" && ((good(own) && bad(peer)) || (bad(own) && good(peer)))
+    volume.cstate == "Connected" && ((bad(own) && (good(peer) || bad(peer))) || (good(own) && bad(peer)))
 }
 
 fn snapshot(answer: Answer) -> Result<Vec<ResourceStatus>, ClientError> {
@@ -287,6 +287,15 @@ mod tests {
         );
         assert!(code == 0 && err.starts_with("r0/0 SyncSource"), "{err}");
         assert!(begin.elapsed() < SETTLE_LIMIT);
+        // The peer's promotion may not have been heard of yet.
+        let mut fresh = uneven.clone();
+        fresh[0].volumes[0].disk = "Inconsistent".into();
+        let (code, err) = wait_through_all(
+            Goal::Sync,
+            &[fresh, status("SyncTarget"), status("Connected")],
+            &limits(&[], None),
+        );
+        assert!(code == 0 && err.starts_with("r0/0 SyncTarget"), "{err}");
         assert_eq!(wait_through_all(Goal::Sync, &[uneven], &limits(&[], None)), (0, String::new()));
         assert!(begin.elapsed() >= SETTLE_LIMIT);
     }
