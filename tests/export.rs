@@ -5,11 +5,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
+
+use assert_cmd::prelude::*;
+use predicates::str::contains;
 
 mod pair;
 
-use pair::{NBD_PORT, Pair, Setup, run, run_well, text};
+use pair::{Client, NBD_PORT, Pair, Setup, command, run, run_well, text, wait_until};
 
 const AUTHENTICATED: &str = "net { cram-hmac-alg sha256; shared-secret \"a secret of two\"; }";
 
@@ -34,7 +38,7 @@ fn uris(pair: &Pair, export: &str) -> [String; 2] {
     [pair.a.uri(export), tcp_uri(pair, export)]
 }
 
-/// Takes the pair down and compares what is on the disks.
+/// Takes the pair down, if it is not, and compares what is on the disks.
 fn same_on_both(pair: Pair) -> Vec<u8> {
     let [of_a, of_b] = pair.down();
     if let Some(at) = of_a.iter().zip(&of_b).position(|(a, b)| a != b) {
@@ -112,7 +116,7 @@ fn nbdinfo_finds_the_export_over_both_sockets_and_a_secondary_says_what_it_is() 
 
 #[test]
 fn an_image_copied_in_is_the_same_to_every_client_and_on_both_disks() {
-    let pair = pair(24 << 20);
+    let pair = pair(16 << 20);
     let dir = tempfile::tempdir().unwrap();
     let source = path(dir.path(), "source");
     let picture = picture(pair.data_bytes());
@@ -226,4 +230,70 @@ fn trims_zeroes_and_durable_writes_reach_both_disks() {
         data[..7 << 20].iter().all(|&byte| byte == 0)
             && data[7 << 20..8 << 20].iter().all(|&byte| byte == 0x11)
     );
+}
+
+/// A client of node a that has sent three requests, while I/O is suspended.
+fn waiting_client(pair: &Pair) -> Client {
+    let mut client = Client::open(&pair.a.nbd_sock());
+    client.write(0, &[1; 4096]).unwrap();
+    pair.a("suspend-io r0").success();
+    client.request(command::WRITE, 0, 4096).unwrap();
+    client.stream.write_all(&[2; 4096]).unwrap();
+    client.request(command::READ, 0, 512).unwrap();
+    client.request(command::FLUSH, 0, 0).unwrap();
+    client
+}
+
+#[test]
+fn requests_of_a_suspended_device_wait_until_it_is_resumed() {
+    let pair = pair(8 << 20);
+    let mut client = waiting_client(&pair);
+    pair.a("status r0").success().stdout(contains("suspended:user"));
+    pair.a("resume-io r0").success();
+    let mut cookies = Vec::new();
+    for _ in 0..3 {
+        let (cookie, error) = client.reply().unwrap();
+        assert_eq!(error, 0);
+        cookies.push(cookie);
+        if cookie == 3 {
+            client.stream.read_exact(&mut [0; 512]).unwrap();
+        }
+    }
+    cookies.sort_unstable();
+    assert_eq!(cookies, [2, 3, 4]);
+    assert_eq!(client.read(0, 4096).unwrap(), [2; 4096]);
+    drop(client);
+    wait_until("the volume is closed", || {
+        pair.a.adm(&pair.file, "secondary r0").output().unwrap().status.success()
+    });
+    assert_eq!(same_on_both(pair)[..4096], [2; 4096]);
+}
+
+#[test]
+fn clients_of_a_suspended_device_get_errors_when_the_daemon_stops() {
+    let pair = pair(8 << 20);
+    let mut client = waiting_client(&pair);
+    let (log, Pair { a, b, file, dir: _dir, .. }) = (pair.dir.path().join("a.log"), pair);
+    a.signal(rustix::process::Signal::TERM);
+    let mut replies: Vec<_> = (0..3).map(|_| client.reply().unwrap()).collect();
+    replies.sort_unstable();
+    assert_eq!(replies, [(2, 108), (3, 108), (4, 108)], "NBD_ESHUTDOWN");
+    assert!(client.reply().is_err(), "the connection is closed");
+    a.ends();
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("down resource=\"r0\""), "in good order:\n{log}");
+    b.adm(&file, "dstate r0").assert().success().stdout("UpToDate/DUnknown\n");
+    b.stop();
+}
+
+#[test]
+fn a_client_that_is_gone_does_not_keep_a_suspended_device_from_going_down() {
+    let pair = pair(8 << 20);
+    let client = waiting_client(&pair);
+    pair.a("secondary r0").code(11).stderr(contains("(-12)"));
+    drop(client);
+    wait_until("the volume is closed", || {
+        pair.a.adm(&pair.file, "down r0").output().unwrap().status.success()
+    });
+    assert_eq!(same_on_both(pair)[..4096], [1; 4096], "what never began is not there");
 }

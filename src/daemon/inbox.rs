@@ -68,6 +68,11 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing that was received waits to be used.
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end && !self.payload_is_complete()
+    }
+
     /// Drops parsed bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
@@ -115,7 +120,8 @@ impl Inbox {
         self.start += count;
     }
 
-    /// Starts to receive, unless that is under way.
+    /// Starts to receive, unless that is under way. What waits to be parsed is out of reach until
+    /// something was received.
     pub(super) fn receive<I: Io>(&mut self, io: &mut I, socket: SocketKey) {
         if self.receiving != Receiving::No {
             return;

@@ -230,6 +230,10 @@ impl LinkIo {
             let socket = self.socket(key)?;
             socket.gated = false;
             if socket.held {
+                // The end of the connection is heard, unless there are packets before it.
+                if socket.inbox.is_empty() {
+                    socket.inbox.receive(io, key);
+                }
                 return None;
             }
             if let Some(payload) = socket.inbox.take_payload() {

@@ -31,6 +31,8 @@ pub(super) struct Front {
     parts: Slots<Part>,
     /// Clients to be stepped again at the end of the turn.
     again: Vec<Key>,
+    /// Requests whose client is gone, not told to the core yet.
+    abandoned: Vec<RequestId>,
     /// Sum of the clients' costs.
     cost: usize,
     pool: Pool,
@@ -53,6 +55,8 @@ struct Client {
     ended: bool,
     /// Nothing can be sent any more.
     broken: bool,
+    /// Sent away: its requests have had their answers, whatever becomes of them.
+    dismissed: bool,
     /// Is in [`Front::again`].
     listed: bool,
 }
@@ -120,6 +124,7 @@ impl Front {
             requests: Slots::default(),
             parts: Slots::default(),
             again: Vec::new(),
+            abandoned: Vec::new(),
             cost: 0,
             pool: Pool::new(TOTAL_COST, KEPT_BYTES),
             out: Vec::new(),
@@ -146,6 +151,7 @@ impl Front {
             open_requests: 0,
             ended: false,
             broken: false,
+            dismissed: false,
             listed: false,
         });
         self.by_socket.insert(socket, key);
@@ -162,7 +168,11 @@ impl Front {
         let Some(client) = self.clients.get_mut(key) else { return };
         match result {
             Ok(count) if count > 0 => client.inbox.received(buf, count),
-            Ok(_) | Err(_) => self.end(io, key, "the connection ended"),
+            Ok(_) | Err(_) => {
+                // Without a goodbye: what has not begun need not begin any more.
+                self.abandon_requests(|client| client == key);
+                self.end(io, key, "the connection ended");
+            }
         }
     }
 
@@ -170,16 +180,46 @@ impl Front {
     pub(super) fn broke<I: Io>(&mut self, io: &mut I, key: Key) {
         if let Some(client) = self.clients.get_mut(key) {
             client.broken = true;
+            self.abandon_requests(|client| client == key);
             self.end(io, key, "the connection broke");
         }
     }
 
-    /// Ends every client at once: what is unsent is lost. Step each of them then.
+    /// Sends every client away at once: what it still waits for is answered with an error, as far as the
+    /// network takes it. Step each of them then.
     pub(super) fn end_all<I: Io>(&mut self, io: &mut I) {
+        let (errno, why) = errno_of(ReplyError::Shutdown, false);
+        for key in self.requests.keys() {
+            let Some(open) = self.requests.get(key) else { continue };
+            if let Some(client) = self.clients.get(open.client).filter(|client| !client.broken) {
+                self.out.clear();
+                client.session.replies().error(&mut self.out, open.cookie, errno, why);
+                io.send(client.socket, &self.out, None);
+            }
+        }
+        self.abandon_requests(|_| true);
         for key in self.clients.keys() {
-            self.broke(io, key);
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            (client.broken, client.dismissed) = (true, true);
+            io.close(client.socket);
+            self.end(io, key, "the volume is closed");
             self.list(key);
         }
+    }
+
+    /// Remembers the requests of those clients that are gone.
+    fn abandon_requests(&mut self, gone: impl Fn(Key) -> bool) {
+        for key in self.parts.keys() {
+            let request = self.parts.get(key).and_then(|part| self.requests.get(part.request));
+            if request.is_some_and(|open| gone(open.client)) {
+                self.abandoned.push(RequestId(key.as_u64()));
+            }
+        }
+    }
+
+    /// Requests whose client is gone, since the last call: the core may forget those that have not begun.
+    pub(super) fn take_abandoned(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.abandoned)
     }
 
     /// Reads no more from a client. Its requests under way are finished.
@@ -243,7 +283,8 @@ impl Front {
     /// Removes a client of which nothing is open any more.
     fn bury<I: Io>(&mut self, io: &mut I, key: Key) -> Step {
         let done = |client: &Client| {
-            client.open_requests == 0 && (client.broken || io.unsent(client.socket).bytes == 0)
+            client.dismissed
+                || client.open_requests == 0 && (client.broken || io.unsent(client.socket).bytes == 0)
         };
         if !self.clients.get(key).is_some_and(done) {
             return Step::Idle;
@@ -403,9 +444,9 @@ impl Front {
         }
         let Some(open) = self.requests.remove(request) else { return };
         let key = open.client;
+        self.cost -= open.cost;
         let Some(client) = self.clients.get_mut(key) else { return };
         client.cost -= open.cost;
-        self.cost -= open.cost;
         client.open_requests -= 1;
         if !client.broken {
             self.out.clear();

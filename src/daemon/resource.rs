@@ -149,14 +149,10 @@ impl<C: Core> Resource<C> {
             },
             Message::Status { reply } => reply.send(self.core.status()),
             Message::HandlerDone { call, exit } => self.feed(io, Input::HandlerDone { call, exit }),
-            Message::EndClients => {
-                self.front.end_all(io);
-                self.resume(io);
-            }
+            Message::EndClients => self.end_clients(io),
             Message::Shutdown => {
                 self.stopping = true;
-                self.front.end_all(io);
-                self.resume(io);
+                self.end_clients(io);
                 self.link.close_all(io);
             }
         }
@@ -184,6 +180,12 @@ impl<C: Core> Resource<C> {
         std::mem::take(&mut self.status_changed).then(|| self.core.status())
     }
 
+    fn end_clients<I: Io>(&mut self, io: &mut I) {
+        self.front.end_all(io);
+        self.abandon(io);
+        self.resume(io);
+    }
+
     fn command<I: Io>(&mut self, io: &mut I, command: Command, disk: Option<I::Disk>, reply: Reply<Outcome>) {
         let mut attaches = None;
         if let (Command::Attach { volume, .. }, Some(disk)) = (&command, disk) {
@@ -205,6 +207,7 @@ impl<C: Core> Resource<C> {
             Completion::Received { socket, buf, result } => {
                 if let Some(client) = self.front.client_of(socket) {
                     self.front.received(io, client, buf, result);
+                    self.abandon(io);
                     self.serve(io, client);
                 } else if let Some(end) = self.link.received(io, socket, buf, result) {
                     self.feed(io, end);
@@ -231,6 +234,7 @@ impl<C: Core> Resource<C> {
             Completion::SendFailed { socket, errno } => {
                 if let Some(client) = self.front.client_of(socket) {
                     self.front.broke(io, client);
+                    self.abandon(io);
                     self.serve(io, client);
                 } else if let Some(end) = self.link.end(io, socket, SocketEnd::Error(errno)) {
                     self.feed(io, end);
@@ -254,6 +258,14 @@ impl<C: Core> Resource<C> {
                 }
             }
             Completion::Woken => {}
+        }
+    }
+
+    /// Tells the core of requests whose client is gone.
+    fn abandon<I: Io>(&mut self, io: &mut I) {
+        let ids = self.front.take_abandoned();
+        if !ids.is_empty() {
+            self.feed(io, Input::Abandon(ids));
         }
     }
 

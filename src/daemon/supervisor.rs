@@ -209,6 +209,11 @@ impl Supervisor {
             Call::NewCurrentUuid { minor, clear_bitmap } => {
                 self.on_minor(minor, |volume| Command::NewCurrentUuid { volume, clear_bitmap }).await
             }
+            // Goes past a command that waits for requests which wait for this.
+            Call::Minor { action: MinorAction::ResumeIo, minor } => {
+                let target = self.registry().minor(minor)?;
+                command(&target, Command::ResumeIo { volume: target.volume }, Wait::No).await
+            }
             Call::Minor { action, minor } => self.on_minor(minor, |volume| simple(action, volume)).await,
             Call::Down { resource } => self.down(&resource).await,
             Call::Status { .. } | Call::Show { .. } | Call::Watch { .. } => {

@@ -325,6 +325,43 @@ fn a_client_that_goes_is_closed_once_after_its_requests() {
 }
 
 #[test]
+fn a_client_that_is_sent_away_gets_an_error_for_all_that_it_waits_for() {
+    let mut world = World::new();
+    world.resource.core_mut().mute = true;
+    let mut client = world.client(false, &[]);
+    client.write_all(&request(READ, 1, 0, 4096)).unwrap();
+    client.write_all(&request(FLUSH, 2, 0, 0)).unwrap();
+    // Only half of its payload has come.
+    client.write_all(&request(WRITE, 3, 0, 64 << 10)).unwrap();
+    client.write_all(&[1; 32 << 10]).unwrap();
+    let requests = |core: &mut Double| {
+        let ids = core.seen.iter().filter_map(|input| match input {
+            Input::Request { id, .. } => Some(*id),
+            _ => None,
+        });
+        ids.collect::<Vec<_>>()
+    };
+    let asked = world.until(|core| Some(requests(core)).filter(|ids| ids.len() == 2));
+    world.message(Message::EndClients);
+    let mut answers: Vec<_> = (0..3).map(|_| simple_reply(&mut client)).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [(108, 1), (108, 2), (108, 3)], "NBD_ESHUTDOWN");
+    assert!(client.read(&mut [0]).is_ok_and(|bytes| bytes == 0) || client.write(&[0]).is_err());
+    let core = world.resource.core_mut();
+    let told = core.seen.iter().find_map(|input| match input {
+        Input::Abandon(ids) => Some(ids.clone()),
+        _ => None,
+    });
+    assert_eq!(told, Some(asked.clone()));
+    let close = |input: &Input| matches!(input, Input::Command { command: Command::Close { .. }, .. });
+    assert!(core.seen.iter().any(close), "the volume is closed, whatever becomes of the requests");
+    // What the core says afterwards finds nobody.
+    for id in asked {
+        world.effect(Effect::Reply { id, result: Err(ReplyError::Shutdown) });
+    }
+}
+
+#[test]
 fn a_client_that_takes_no_answers_is_not_read_from() {
     let mut world = World::new();
     let mut client = world.client(false, &[]);
@@ -476,6 +513,11 @@ fn a_held_socket_keeps_its_packets_until_it_is_released() {
     assert_eq!(packets(world.resource.core_mut()), 0);
     world.effect(Effect::Hold { socket, hold: false });
     world.until(|core| (packets(core) == 3).then_some(()));
+
+    world.effect(Effect::Hold { socket, hold: true });
+    drop(stream);
+    world
+        .until(|core| core.seen.iter().any(|input| matches!(input, Input::SocketEnded { .. })).then_some(()));
 }
 
 #[test]
@@ -576,5 +618,6 @@ fn a_volume_without_a_disk_fails_its_operations_and_shutdown_ends_everything() {
     world.turn_idle();
     assert!(world.resource.is_finished());
     drop(world);
+    assert_eq!(simple_reply(&mut client), (108, 2));
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }

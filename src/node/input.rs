@@ -66,6 +66,9 @@ pub enum Input {
     SendStalled(SocketId),
     /// All bytes queued on this socket so far were accepted by the network.
     SendQueueEmpty(SocketId),
+    /// Nobody waits for the answers of these requests any more: those that have not begun are answered with
+    /// [`super::ReplyError::Shutdown`] at once, the others end as they would have.
+    Abandon(Vec<RequestId>),
     /// A handler started by [`super::Effect::Handler`] left with this exit code.
     HandlerDone {
         /// The number of the call.

@@ -128,6 +128,7 @@ impl Node {
         match input {
             Input::Request { id, volume, request } => self.on_request(id, volume, request),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Abandon(ids) => self.abandon(&ids),
             Input::DiskDone { ticket, result } => self.on_disk_done(ticket, result),
             Input::Dialed(result) => self.on_dialed(result),
             Input::Accepted { socket, from } => self.on_accepted(socket, from),

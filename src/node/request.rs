@@ -1,5 +1,7 @@
 //! Admission of clients' requests: what may start now, and what has to wait for what (D3-D15).
 
+use std::collections::{HashSet, VecDeque};
+
 use super::Node;
 use super::effect::{Device, DiskOp, Effect, ReplyError};
 use super::input::{Request, RequestId};
@@ -36,6 +38,34 @@ impl Node {
         self.admit(volume, Parked { id, request });
     }
 
+    /// Requests nobody waits for: those that have not begun never will.
+    pub(super) fn abandon(&mut self, ids: &[RequestId]) {
+        let ids: HashSet<RequestId> = ids.iter().copied().collect();
+        for volume in self.volume_ids() {
+            self.fail_unbegun(volume, |id| ids.contains(&id));
+        }
+    }
+
+    /// Answers those requests that wait for admission or for another's range, as far as `which` says.
+    pub(super) fn fail_unbegun(&mut self, volume: VolumeId, which: impl Fn(RequestId) -> bool) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let take = |queue: &mut VecDeque<Parked>| -> VecDeque<Parked> {
+            let (taken, kept) = std::mem::take(queue).into_iter().partition(|parked| which(parked.id));
+            *queue = kept;
+            taken
+        };
+        let (parked, waiting) = (take(&mut v.parked), take(&mut v.waiting));
+        v.live -= waiting.len() as u32; // Admitted already, unlike those that are parked.
+        let others_waited = !waiting.is_empty();
+        for Parked { id, .. } in parked.into_iter().chain(waiting) {
+            self.reply(id, Err(ReplyError::Shutdown));
+        }
+        if others_waited {
+            self.retry_parked = true;
+            self.retry_waiting(volume);
+        }
+    }
+
     /// Answers a client.
     pub(super) fn reply(&mut self, id: RequestId, result: Result<Option<Buf>, ReplyError>) {
         self.effects.push_back(Effect::Reply { id, result });
@@ -44,10 +74,15 @@ impl Node {
     /// Starts a request, or parks it (D5).
     pub(super) fn admit(&mut self, volume: VolumeId, parked: Parked) {
         let wait = self.must_wait(volume);
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(v) = self.volumes.get_mut(&volume) else {
+            return self.reply(parked.id, Err(ReplyError::Shutdown));
+        };
         if wait {
             v.parked.push_back(parked);
             return;
+        }
+        if v.state.role != Role::Primary {
+            return self.reply(parked.id, Err(ReplyError::Shutdown)); // It was, when the request came.
         }
         v.live += 1;
         match parked.request {

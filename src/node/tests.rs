@@ -14,6 +14,7 @@ use crate::units::{Extent, Moment, Sector, VolumeId};
 use crate::wire::{Decoded, Dialect, decode, encode};
 
 mod durability;
+mod waiting;
 
 const VOLUME: VolumeId = VolumeId(0);
 const DISK_BYTES: usize = 8 << 20;
@@ -25,14 +26,18 @@ struct End {
     /// Bytes that arrived and are not decoded.
     inbox: Vec<u8>,
     held: bool,
-    /// Bytes went out since the node was last told that none are queued.
-    sent: bool,
+    /// Bytes that went out since the node was last told that none are queued.
+    unsent: usize,
 }
 
 /// A node with its disk and what the shell would keep for it.
 struct Host {
     node: Node,
     disk: Vec<u8>,
+    /// Nothing is kept of the data device: `disk` is the metadata.
+    meta_only: bool,
+    /// Most bytes that waited for the network on one socket.
+    most_unsent: usize,
     ends: BTreeMap<SocketId, End>,
     listening: bool,
     outcomes: BTreeMap<u64, Outcome>,
@@ -80,6 +85,8 @@ impl Host {
         Self {
             node: Node::new("r0", ResourceOptions::default(), Moment::default(), entropy),
             disk,
+            meta_only: false,
+            most_unsent: 0,
             ends: BTreeMap::new(),
             listening: false,
             outcomes: BTreeMap::new(),
@@ -107,6 +114,9 @@ impl Host {
     fn operate(&mut self, device: Device, op: DiskOp) -> Result<Option<Buf>, DiskFault> {
         if let Some(fault) = (self.fails)(device, &op) {
             return Err(fault);
+        }
+        if device == Device::Data && self.meta_only {
+            return Ok(None);
         }
         match op {
             DiskOp::Read { offset, len } => {
@@ -168,17 +178,21 @@ impl World {
     }
 
     fn attach(&mut self, host: usize) {
+        self.attach_disk(host, DISK_BYTES as u64, MetaPlace::Internal);
+    }
+
+    fn attach_disk(&mut self, host: usize, data_bytes: u64, meta: MetaPlace) {
         let disk = DiskFacts {
-            data_bytes: DISK_BYTES as u64,
+            data_bytes,
             meta_bytes: DISK_BYTES as u64,
-            meta: MetaPlace::Internal,
+            meta,
             logical_block_bytes: 512,
             physical_block_bytes: 512,
             io_min_bytes: 0,
             io_opt_bytes: 0,
             max_io_bytes: 1 << 20,
             discards: true,
-            separate_meta: false,
+            separate_meta: meta != MetaPlace::Internal,
             path: "/dev/memory".into(),
         };
         let options =
@@ -322,13 +336,15 @@ impl World {
         packet: crate::wire::Packet,
         payload: Option<Buf>,
     ) {
-        let Some(end) = self.hosts[host].ends.get_mut(&socket) else { return };
-        end.sent = true;
+        let sender = &mut self.hosts[host];
+        let Some(end) = sender.ends.get_mut(&socket) else { return };
         let (peer, mut bytes) = (end.peer, Vec::new());
         encode(&packet, volume, payload.as_ref().map_or(0, Buf::len), &end.dialect, &mut bytes);
         if let Some(payload) = payload {
             bytes.extend_from_slice(payload.bytes());
         }
+        end.unsent += bytes.len();
+        sender.most_unsent = sender.most_unsent.max(end.unsent);
         if self.cut {
             return;
         }
@@ -344,13 +360,8 @@ impl World {
         }
         let (own, theirs) = (SocketId(self.next_socket), SocketId(self.next_socket + 1));
         self.next_socket += 2;
-        let end = |peer| End {
-            peer,
-            dialect: Dialect::BEFORE_FEATURES,
-            inbox: Vec::new(),
-            held: false,
-            sent: false,
-        };
+        let end =
+            |peer| End { peer, dialect: Dialect::BEFORE_FEATURES, inbox: Vec::new(), held: false, unsent: 0 };
         self.hosts[host].ends.insert(own, end(theirs));
         self.hosts[1 - host].ends.insert(theirs, end(own));
         self.hosts[host].node.handle(self.now, Input::Dialed(Ok(own)));
@@ -395,7 +406,7 @@ impl World {
         let sockets: Vec<SocketId> = self.hosts[host].ends.keys().copied().collect();
         for socket in sockets {
             let end = self.hosts[host].ends.get_mut(&socket);
-            if end.is_some_and(|end| std::mem::take(&mut end.sent)) {
+            if end.is_some_and(|end| std::mem::take(&mut end.unsent) > 0) {
                 self.input(host, Input::SendQueueEmpty(socket));
                 any = true;
             }

@@ -102,8 +102,13 @@ impl Daemon {
     }
 
     /// SIGTERM: it must end by itself, with status 0.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
         self.signal(rustix::process::Signal::TERM);
+        self.ends();
+    }
+
+    /// After its SIGTERM: waits for its end.
+    pub fn ends(mut self) {
         let end = Instant::now() + LIMIT;
         let status = loop {
             if let Some(status) = self.process.try_wait().unwrap() {

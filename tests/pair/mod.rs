@@ -20,7 +20,7 @@ use assert_cmd::prelude::*;
 mod client;
 mod daemon;
 
-pub use client::{Client, Stream, Traffic};
+pub use client::{Client, Stream, Traffic, command};
 pub use daemon::{Daemon, LOCAL_ONLY};
 
 pub const ADM: &str = env!("CARGO_BIN_EXE_urbdadm");
@@ -131,7 +131,7 @@ impl Pair {
     /// Size of the replicated device.
     pub fn data_bytes(&self) -> usize {
         let mut setup = Command::new(env!("CARGO_BIN_EXE_urbdsetup"));
-        setup.arg("--run-dir").arg(&self.a.run_dir).args(["status", "--json"]);
+        setup.arg("--run-dir").arg(&self.b.run_dir).args(["status", "--json"]);
         let output = setup.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));

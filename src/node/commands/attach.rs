@@ -253,7 +253,8 @@ impl Node {
             job.stage = Stage::Draining;
         }
         if matches!(job.stage, Stage::Draining) {
-            if self.volumes.get(&volume).is_some_and(|v| v.live > 0) {
+            // What is withheld by a suspension does not end: then what the disk does is waited for.
+            if self.volumes.get(&volume).is_some_and(|v| v.live > 0 && !v.state.is_suspended()) {
                 return None;
             }
             let request = TwoPhase::new(volume, StateChange::disk(Disk::Failed));

@@ -100,7 +100,7 @@ impl Jobs {
 }
 
 impl Node {
-    /// A command arrived. Opens and closes do not queue behind others.
+    /// A command arrived. Opens, closes and resume-io do not queue behind others.
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
         match command {
             Command::Open { volume, read_only } => self.open(id, volume, read_only),
@@ -109,6 +109,11 @@ impl Node {
                     v.open_count = v.open_count.saturating_sub(1);
                 }
                 self.state_serial += 1;
+            }
+            // The way out for a command that waits for requests which wait for this.
+            Command::ResumeIo { volume } => {
+                let outcome = self.resume_io(volume);
+                self.effects.push_back(Effect::CommandDone { id, outcome });
             }
             command => {
                 let rest = VecDeque::new();
@@ -192,11 +197,12 @@ impl Node {
             Command::PauseSync { volume } => Some(self.pause_sync(*volume, true)),
             Command::ResumeSync { volume } => Some(self.pause_sync(*volume, false)),
             Command::SuspendIo { volume } => Some(self.suspend_io(*volume)),
-            Command::ResumeIo { volume } => Some(self.resume_io(*volume)),
             Command::ChangeDiskOptions { .. }
             | Command::ChangeNetOptions { .. }
             | Command::ChangeResourceOptions { .. } => Some(self.change_options(&job.command)),
-            Command::Open { .. } | Command::Close { .. } => Some(Outcome::of(Outcome::DONE)),
+            Command::Open { .. } | Command::Close { .. } | Command::ResumeIo { .. } => {
+                Some(Outcome::of(Outcome::DONE))
+            }
             Command::Down => {
                 job.rest = self.plan_down();
                 Some(Outcome::of(Outcome::DONE))
@@ -235,6 +241,7 @@ impl Node {
         if v.state.disk != Disk::Diskless || v.state.role != Role::Secondary {
             return Outcome::with(code::MINOR_IN_USE, "detach it and make it Secondary first");
         }
+        self.fail_unbegun(volume, |_| true);
         self.volumes.remove(&volume);
         Outcome::of(Outcome::DONE)
     }

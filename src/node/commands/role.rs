@@ -136,6 +136,10 @@ impl Node {
         if matches!(job.stage, Stage::Draining) {
             let busy =
                 self.log.iter().any(|(_, req)| req.volume == volume) || self.log.barriers_outstanding();
+            if busy && self.holds_back(volume) {
+                let text = "requests are held back while I/O is suspended: resume-io first";
+                return Some(Outcome::with(StateResult::DeviceInUse.code(), text));
+            }
             if busy {
                 return None;
             }
@@ -156,6 +160,12 @@ impl Node {
         }
         self.worker.push(Work::SyncMeta { volume });
         self.after_work(job, outcome_of(StateResult::Success))
+    }
+
+    /// Whether requests of the volume are not completed for no other reason than a suspension.
+    fn holds_back(&self, volume: VolumeId) -> bool {
+        self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended())
+            && self.log.iter().any(|(_, req)| req.volume == volume && !req.completed && req.legs_ended())
     }
 
     /// `outdate` (S44).
