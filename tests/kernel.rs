@@ -25,8 +25,8 @@ const GUESTS: [&str; 3] = ["", "10.77.0.1", "10.77.0.2"];
 /// Network options that make the nodes prove to each other that they know the secret.
 const WITH_SECRET: &str = "cram-hmac-alg sha1; shared-secret \"a secret\";";
 
-/// A script: the first node, the second, their disk images.
-type Script = fn(&dyn Node, &dyn Node, [&Path; 2]);
+/// A script: the lab, the first node, the second, their disk images.
+type Script = fn(&Lab, &dyn Node, &dyn Node, [&Path; 2]);
 
 #[test]
 fn two_kernels_do_what_was_recorded() {
@@ -247,7 +247,7 @@ fn two_kernels(lab: &Lab, script: Script) {
     let conf = conf("", [("boole", GUESTS[1], GUEST_DISK), ("cardan", GUESTS[2], GUEST_DISK)]);
     let boole = kernel(lab, "boole", 1, &images[0], &conf);
     let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
-    script(&boole, &cardan, [&images[0], &images[1]]);
+    script(lab, &boole, &cardan, [&images[0], &images[1]]);
 }
 
 /// urbd is boole, which becomes Primary first.
@@ -256,7 +256,7 @@ fn urbd_first(lab: &Lab, net: &str, script: Script) {
     let conf = conf(net, [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
     let boole = urbd(lab, "boole", &conf);
     let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
-    script(&boole, &cardan, [&images[0], &images[1]]);
+    script(lab, &boole, &cardan, [&images[0], &images[1]]);
     boole.stop();
 }
 
@@ -266,7 +266,7 @@ fn kernel_first(lab: &Lab, net: &str, script: Script) {
     let conf = conf(net, [("boole", GUESTS[1], GUEST_DISK), ("cardan", HOST, path(&images[1]))]);
     let boole = kernel(lab, "boole", 1, &images[0], &conf);
     let cardan = urbd(lab, "cardan", &conf);
-    script(&boole, &cardan, [&images[0], &images[1]]);
+    script(lab, &boole, &cardan, [&images[0], &images[1]]);
     cardan.stop();
 }
 

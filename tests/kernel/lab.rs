@@ -21,11 +21,12 @@ const LIMIT: Duration = Duration::from_secs(280);
 /// A guest keeps a core busy while it boots; more labs at a time only make each other late.
 const LABS_AT_A_TIME: usize = 2;
 /// What a lab runs, and the Debian package that has it.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 8] = [
     ("linux.uml", "user-mode-linux"),
     ("drbdadm", "drbd-utils"),
     ("drbdmeta", "drbd-utils"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("insmod", "kmod"),
     ("nbd-client", "nbd-client"),
     ("lvm", "lvm2"),

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::lab::poll;
+use super::lab::{Lab, poll};
 use super::node::{Node, RESOURCE, STATE_LIMIT};
 use super::record::Record;
 use super::writers::RANGE_BYTES;
@@ -39,7 +39,7 @@ pub fn conf(net: &str, nodes: [(&str, &str, &str); 2]) -> String {
 /// The everyday life. `images` hold what is on the disks of the first and the second node.
 ///
 /// The first node becomes Primary, then the second; both write, connected and alone.
-pub fn play(first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
+pub fn play(_: &Lab, first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
     let mut play = Record::new("pair.txt", first, second);
 
     for node in [first, second] {
@@ -89,9 +89,10 @@ pub fn play(first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
     play.finish(images);
 }
 
-/// The hard life: the first resync is interrupted twice, by either side; then the first node dies in the middle of
-/// writes, as Primary, comes back, and dies in the middle of writes as Secondary.
-pub fn play_hardships(first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
+/// The hard life: the first resync is interrupted twice, by either side; the link is cut without a word in the middle
+/// of writes; the first node dies in the middle of writes, as Primary, comes back, and dies in the middle of writes as
+/// Secondary.
+pub fn play_hardships(lab: &Lab, first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
     let mut play = Record::new("hardships.txt", first, second);
     let resync_rate = |rate: &str| {
         for node in [first, second] {
@@ -120,6 +121,18 @@ pub fn play_hardships(first: &dyn Node, second: &dyn Node, images: [&Path; 2]) {
     resync_rate("400M");
     second.adm(&format!("connect {RESOURCE}"));
     play.step("second connect", "Connected UpToDate/UpToDate", "Connected UpToDate/UpToDate");
+
+    let writers = first.start_writers(FIRST_RANGE as u64);
+    writers.await_writes(WRITES);
+    lab.cut();
+    first.await_state("WFConnection");
+    writers.await_writes(WRITES);
+    let done = writers.stop();
+    play.written(first, FIRST_RANGE, done);
+    play.step("the link is cut", "WFConnection", "WFConnection");
+    play.expect_rest(first, RANGE_BYTES as u64 / 1024);
+    lab.join();
+    play.step("the link is back", "Connected UpToDate/UpToDate", "Connected UpToDate/UpToDate");
 
     let writers = first.start_writers(FIRST_RANGE as u64);
     writers.await_writes(WRITES);
