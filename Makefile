@@ -48,8 +48,8 @@ fmt: ## Format the code
 doc: ## Build the API documentation into target/doc
 	$(CARGO) doc --no-deps
 
-bench: ## Run the benchmarks
-	$(CARGO) bench
+bench: build ## Benchmarks: codecs, then whole requests beside the bare disks (3 minutes, and an optimised build)
+	$(CARGO) bench --bench codecs --bench write_path
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
