@@ -44,7 +44,17 @@ impl Node {
 
     /// Completes and destroys the request if nothing stands in the way any more.
     pub(super) fn check_request(&mut self, key: ReqKey) {
+        self.settle_request(key);
+        if !self.link().peer_ios.is_empty() {
+            self.start_waiting_ios(); // Writes of another primary wait for own ones (D179).
+        }
+    }
+
+    fn settle_request(&mut self, key: ReqKey) {
         let Some(req) = self.log.get(key) else { return };
+        if req.postponed {
+            return; // It goes again when the peer's write is done (D180).
+        }
         if !req.completed {
             if !req.legs_ended() {
                 return;
@@ -150,6 +160,7 @@ impl Node {
             }
             self.check_request(key);
         }
+        self.restart_postponed();
         for volume in self.volume_ids() {
             self.check_flushes(volume);
         }

@@ -90,7 +90,7 @@ impl Node {
         v.state = new;
         if old.conn < Conn::Connected && new.conn >= Conn::Connected {
             v.marks.al_suspended = false;
-            v.seq_sent = 0;
+            v.reset_seq();
         }
         if old.disk == Disk::Inconsistent
             && old.pdsk == Disk::Inconsistent

@@ -59,6 +59,14 @@ impl Epochs {
         EpochKey(self.base + self.epochs.len() as u64 - 1)
     }
 
+    /// A write lost against one of this node's: it does not count, but the epoch is not done before
+    /// [`Epochs::finished`] (T8, W153).
+    pub(super) fn withheld(&mut self) -> EpochKey {
+        let key = self.accepted();
+        self.current().size -= 1;
+        key
+    }
+
     /// A write was refused for want of a disk: it counts all the same (D50).
     pub(super) fn refused(&mut self) {
         self.current().size += 1;

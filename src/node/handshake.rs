@@ -2,6 +2,7 @@
 //! (S32, S66). Here too: the dispatch of everything the peer sends.
 
 use super::Node;
+use super::conflict::ack_of;
 use super::decision::Action;
 use super::decision::compare::{self, Side, Uuids};
 use super::decision::handshake::{Facts, Next, Outcome, Verdict, decide};
@@ -61,22 +62,26 @@ impl Node {
             Packet::StateChgReq { mask, value } => self.on_change_request(Some(volume), mask.0, value.0),
             Packet::ConnStChgReq { mask, value } => self.on_change_request(None, mask.0, value.0),
             Packet::SyncUuid(uuid) => self.on_sync_uuid(volume, uuid),
-            Packet::Data { sector, block_id, flags, digest, .. } => {
+            Packet::Data { sector, block_id, seq, flags, digest } => {
                 if !self.digest_fits(payload.as_ref(), &digest) {
                     return;
                 }
                 let bytes = payload.as_ref().map_or(0, |d| d.len() as u64);
                 let kind = PeerKind::Write;
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, payload);
+                self.on_peer_write(
+                    volume,
+                    WritePacket { sector, bytes, block_id, seq, flags, kind },
+                    payload,
+                );
             }
-            Packet::Trim { sector, block_id, flags, size, .. } => {
+            Packet::Trim { sector, block_id, seq, flags, size } => {
                 let (bytes, kind) = (u64::from(size), PeerKind::Discard);
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, None);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
             }
-            Packet::Zeroes { sector, block_id, flags, size, .. } => {
+            Packet::Zeroes { sector, block_id, seq, flags, size } => {
                 let kind = PeerKind::Zeroes { unmap: flags.contains(DpFlags::DISCARD) };
                 let bytes = u64::from(size);
-                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, flags, kind }, None);
+                self.on_peer_write(volume, WritePacket { sector, bytes, block_id, seq, flags, kind }, None);
             }
             Packet::DataRequest(request) => self.on_data_request(volume, request),
             Packet::DataReply { sector, block_id, digest } => {
@@ -111,6 +116,14 @@ impl Node {
     }
 
     fn on_meta_packet(&mut self, volume: VolumeId, packet: Packet) {
+        let ack = ack_of(&packet);
+        self.take_meta_packet(volume, packet);
+        if let Some(ack) = ack {
+            self.saw_ack(volume, ack.seq);
+        }
+    }
+
+    fn take_meta_packet(&mut self, volume: VolumeId, packet: Packet) {
         match packet {
             Packet::Ping => self.send_meta(VolumeId(0), Packet::PingAck),
             Packet::PingAck => self.on_ping_ack(),
@@ -119,6 +132,8 @@ impl Node {
             Packet::WriteAck(ack) => self.on_block_ack(volume, ack, Answer::Written),
             Packet::RsWriteAck(ack) => self.on_block_ack(volume, ack, Answer::InSync),
             Packet::NegAck(ack) => self.on_block_ack(volume, ack, Answer::Failed),
+            Packet::Superseded(ack) => self.on_conflict_ack(volume, ack, false),
+            Packet::RetryWrite(ack) => self.on_conflict_ack(volume, ack, true),
             Packet::NegDreply(ack) => self.on_neg_data_reply(volume, ack),
             Packet::NegRsDreply(ack) => self.on_resync_refused(volume, ack, true),
             Packet::RsCancel(ack) => self.on_resync_refused(volume, ack, false),

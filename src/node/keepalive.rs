@@ -59,6 +59,7 @@ impl Node {
     /// Pings an idle peer, and gives up one that is dead.
     pub(super) fn keep_alive(&mut self) {
         self.barrier_tick();
+        self.early_write_tick();
         if !matches!(self.link().phase, Phase::Up) {
             return self.flush_for_barriers();
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
+use super::conflict::EarlyWrite;
 use super::effect::Effect;
 use super::epochs::{EpochKey, Epochs};
 use super::greeting::Greeting;
@@ -151,6 +152,10 @@ pub(super) struct Link {
     pub(super) epoch_flush_at: Option<Moment>,
     /// Writes answered as in sync whose epoch is not durable yet (T1).
     pub(super) in_sync_writes: Vec<(EpochKey, VolumeId, Extent)>,
+    /// Own writes that met one of the peer's, and the epoch of that one (T8).
+    pub(super) withheld: Vec<(ReqKey, EpochKey)>,
+    /// A write of the peer that waits for acks sent before it (D178).
+    pub(super) early_write: Option<EarlyWrite>,
     /// The peer's I/O under way here.
     pub(super) peer_ios: BTreeMap<u64, PeerIo>,
     pub(super) next_io: u64,
@@ -187,6 +192,8 @@ impl Link {
             epochs: Epochs::default(),
             epoch_flushes: 0,
             epoch_flush_failed: false,
+            withheld: Vec::new(),
+            early_write: None,
             barrier_at: None,
             hurried: None,
             epoch_flush_at: None,
@@ -246,7 +253,8 @@ impl Link {
         };
         let flush =
             self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
-        [phase, flush, self.barrier_at].into_iter().flatten().min()
+        let early = self.early_write.as_ref().map(|early| early.until);
+        [phase, flush, self.barrier_at, early].into_iter().flatten().min()
     }
 }
 

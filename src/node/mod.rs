@@ -24,6 +24,7 @@ mod after_state;
 mod bitmap_exchange;
 mod commands;
 mod completion;
+mod conflict;
 mod disk;
 mod engine;
 mod epochs;

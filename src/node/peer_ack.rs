@@ -48,6 +48,7 @@ impl Node {
         if was_pending && let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.pe = v.counters.pe.saturating_sub(1);
         }
+        self.release_withheld(key);
         self.check_request(key);
     }
 
@@ -155,11 +156,10 @@ impl Node {
     /// P_BARRIER_ACK: the oldest epoch is on the peer's disk (D75).
     pub(super) fn on_barrier_ack(&mut self, barrier: [u8; 4], count: u32) {
         let number = u32::from_be_bytes(barrier);
-        let epoch = match self.log.acked(number, count) {
-            Ok(epoch) => epoch,
-            Err(why) => return self.protocol_error(&why),
-        };
-        for key in self.log.writes_of(epoch) {
+        if let Err(why) = self.log.acked(number, count) {
+            return self.protocol_error(&why);
+        }
+        for key in self.log.writes_up_to(number) {
             let Some(req) = self.log.get_mut(key) else { continue };
             if req.net.used {
                 if req.net.pending {

@@ -64,6 +64,7 @@ pub(super) struct WritePacket {
     pub(super) sector: Sector,
     pub(super) bytes: u64,
     pub(super) block_id: BlockId,
+    pub(super) seq: u32,
     pub(super) flags: DpFlags,
     pub(super) kind: PeerKind,
 }
@@ -71,6 +72,7 @@ pub(super) struct WritePacket {
 impl Node {
     /// A write of the peer arrived (D48-D57).
     pub(super) fn on_peer_write(&mut self, volume: VolumeId, write: WritePacket, data: Option<Buf>) {
+        let Some((write, data)) = self.wait_for_acks(volume, write, data) else { return };
         let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a write", volume) };
         v.counters.nr += write.bytes / 1024;
         if write.bytes == 0 {
@@ -85,9 +87,8 @@ impl Node {
         if v.usable_disk().is_none() {
             return self.refuse_peer_write(volume, &write, data.as_ref().map_or(0, |d| d.len() as u32));
         }
-        if overlaps_own {
-            let text = format!("both nodes write to {extent} at the same time");
-            return self.protocol_error(&text);
+        if overlaps_own && self.refuse_conflicting(volume, extent, &write) {
+            return;
         }
         let epoch = self.link_mut().epochs.accepted();
         if write.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
@@ -192,7 +193,9 @@ impl Node {
         }
         let extent = io.extent;
         let volume = io.volume;
-        if link.peer_ios.range(..id).any(|(_, o)| o.volume == volume && o.extent.overlaps(extent)) {
+        if link.peer_ios.range(..id).any(|(_, o)| o.volume == volume && o.extent.overlaps(extent))
+            || (io.epoch.is_some() && self.waits_for_own(volume, extent))
+        {
             return;
         }
         let preflush = io.flags.contains(DpFlags::FLUSH);
@@ -267,6 +270,7 @@ impl Node {
             self.link_mut().epochs.finished(epoch);
             self.try_epochs(false);
         }
+        self.peer_write_left(volume, extent);
         self.start_waiting_ios();
     }
 

@@ -7,6 +7,7 @@ use super::Node;
 use super::effect::{Device, DiskOp, ReplyError};
 use super::input::{Request, RequestId};
 use super::ranges::Holder;
+use super::request::extent_of;
 use super::state::Disk;
 use super::tickets::Purpose;
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
@@ -26,6 +27,9 @@ const BARRIER_DELAY: Duration = Duration::from_millis(10);
 impl Node {
     /// Routes a write that holds its range and, where there is a log, its extents.
     pub(super) fn route_write(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
+        if extent_of(&admitted.parked.request).is_some_and(|extent| self.waits_for_peer(volume, extent)) {
+            return self.route_behind_peer(volume, admitted, in_al);
+        }
         let Admitted { parked, hold } = admitted;
         let (kind, extent, data, fua) = match parked.request {
             Request::Write { extent, data, fua } => (Kind::Write, extent, Some(data), fua),
@@ -51,6 +55,7 @@ impl Node {
             in_al,
             hold,
             completed: false,
+            postponed: false,
             sent_ns: 0,
         });
         if writable && state.announces_writes() {
@@ -209,6 +214,7 @@ impl Node {
             in_al: false,
             hold: 0,
             completed: false,
+            postponed: false,
             sent_ns: 0,
         });
         if local {

@@ -14,6 +14,7 @@ use crate::units::{Extent, Moment, Sector, VolumeId};
 use crate::wire::{Decoded, Dialect, decode, encode};
 
 mod durability;
+mod two_primaries;
 mod waiting;
 
 const VOLUME: VolumeId = VolumeId(0);
@@ -410,23 +411,26 @@ impl World {
                 self.input(host, Input::SendQueueEmpty(socket));
                 any = true;
             }
-            while let Some(end) = self.hosts[host].ends.get_mut(&socket) {
-                if end.held {
-                    break;
-                }
-                let decoded = decode(&end.inbox, &end.dialect).expect("our own packets are well formed");
-                let Decoded::Packet { volume, packet, consumed, payload_bytes } = decoded else { break };
-                if end.inbox.len() < consumed + payload_bytes {
-                    break;
-                }
-                let carries = packet.carries_payload() && payload_bytes > 0;
-                let payload = carries.then(|| Buf::copied(&end.inbox[consumed..consumed + payload_bytes]));
-                end.inbox.drain(..consumed + payload_bytes);
-                self.input(host, Input::Packet { socket, volume, packet, payload });
+            while self.deliver_packet(host, socket) {
                 any = true;
             }
         }
         any
+    }
+
+    /// Delivers the next packet of a socket, if it is there and may be taken.
+    fn deliver_packet(&mut self, host: usize, socket: SocketId) -> bool {
+        let Some(end) = self.hosts[host].ends.get_mut(&socket).filter(|end| !end.held) else { return false };
+        let decoded = decode(&end.inbox, &end.dialect).expect("our own packets are well formed");
+        let Decoded::Packet { volume, packet, consumed, payload_bytes } = decoded else { return false };
+        if end.inbox.len() < consumed + payload_bytes {
+            return false;
+        }
+        let carries = packet.carries_payload() && payload_bytes > 0;
+        let payload = carries.then(|| Buf::copied(&end.inbox[consumed..consumed + payload_bytes]));
+        end.inbox.drain(..consumed + payload_bytes);
+        self.input(host, Input::Packet { socket, volume, packet, payload });
+        true
     }
 
     /// One step: delivers what is there, or jumps to the next deadline. False once nothing is left.

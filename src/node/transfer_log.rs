@@ -86,6 +86,8 @@ pub(super) struct Req {
     pub(super) in_al: bool,
     /// The number under which it holds its range in the conflict set; 0 if it does not.
     pub(super) hold: u64,
+    /// The peer wants it again, once its own overlapping write is done (D180).
+    pub(super) postponed: bool,
     /// Its client was answered.
     pub(super) completed: bool,
     /// When it was sent to the peer, in nanoseconds of the node's clock; 0 before.
@@ -120,8 +122,10 @@ impl Req {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SentEpoch {
     pub(super) number: u32,
-    /// Writes sent in it.
+    /// Writes sent in it that count.
     pub(super) writes: u32,
+    /// Writes sent in it that do not: a peer may count them all the same (W151, T8).
+    pub(super) withdrawn: u32,
     /// When its barrier was sent, in nanoseconds of the node's clock.
     pub(super) sent_ns: u64,
 }
@@ -242,40 +246,55 @@ impl TransferLog {
             return None;
         }
         self.sending = None;
-        (sending.writes > 0).then(|| {
+        if sending.writes > 0 {
             self.barriers.push_back(SentEpoch { sent_ns: now_ns, ..sending });
-            sending.number
-        })
+        }
+        (sending.writes > 0 || sending.withdrawn > 0).then_some(sending.number)
+    }
+
+    /// A sent write does not count in its epoch any more: the peer refused it for a write of its own
+    /// (W151). An epoch without writes is not acked.
+    pub(super) fn withdraw(&mut self, epoch: u32) {
+        let sent = self.barriers.iter_mut().chain(&mut self.sending).find(|sent| sent.number == epoch);
+        if let Some(sent) = sent {
+            sent.writes -= 1;
+            sent.withdrawn += 1;
+        }
+        self.barriers.retain(|sent| sent.writes > 0);
     }
 
     /// Counts a write of `epoch` as sent; its barrier, if one was due, has been sent (D23).
     pub(super) const fn count_sent(&mut self, epoch: u32) {
         match &mut self.sending {
             Some(sending) => sending.writes += 1,
-            None => self.sending = Some(SentEpoch { number: epoch, writes: 1, sent_ns: 0 }),
+            None => self.sending = Some(SentEpoch { number: epoch, writes: 1, withdrawn: 0, sent_ns: 0 }),
         }
     }
 
-    /// Takes a barrier ack: the oldest unacked epoch, if number and count are its own (D75).
-    pub(super) fn acked(&mut self, number: u32, writes: u32) -> Result<u32, String> {
-        let Some(oldest) = self.barriers.front().copied() else {
-            return Err(format!("barrier ack for epoch {number}, but no barrier is outstanding"));
-        };
-        if (oldest.number, oldest.writes) != (number, writes) {
+    /// Takes a barrier ack: the oldest unacked epoch, if number and count are its own (D75). The
+    /// kernel never acks an epoch of which it refused a write: a later one stands for it (W152).
+    pub(super) fn acked(&mut self, number: u32, writes: u32) -> Result<(), String> {
+        while let Some(oldest) = self.barriers.pop_front() {
+            if oldest.number != number && oldest.withdrawn > 0 {
+                continue;
+            }
+            let counts = oldest.writes..=oldest.writes + oldest.withdrawn;
+            if oldest.number == number && counts.contains(&writes) {
+                return Ok(());
+            }
             return Err(format!(
                 "barrier ack for epoch {number} with {writes} writes, expected epoch {} with {}",
                 oldest.number, oldest.writes
             ));
         }
-        self.barriers.pop_front();
-        Ok(oldest.number)
+        Err(format!("barrier ack for epoch {number}, but no barrier is outstanding"))
     }
 
-    /// Keys of the writes of an acked epoch: the oldest mirrored ones up to it.
-    pub(super) fn writes_of(&self, epoch: u32) -> Vec<ReqKey> {
+    /// Keys of the writes of all epochs up to an acked one.
+    pub(super) fn writes_up_to(&self, epoch: u32) -> Vec<ReqKey> {
         self.iter()
             .take_while(|(_, req)| (epoch.wrapping_sub(req.epoch) as i32) >= 0)
-            .filter(|(_, req)| req.epoch == epoch && req.kind.is_write())
+            .filter(|(_, req)| req.kind.is_write())
             .map(|(key, _)| key)
             .collect()
     }
@@ -328,6 +347,7 @@ mod tests {
             in_al: false,
             hold: 0,
             completed: false,
+            postponed: false,
             sent_ns: 0,
         }
     }
@@ -343,7 +363,7 @@ mod tests {
         assert!(log.close_epoch());
         assert_eq!(log.barrier_before(log.current_epoch(), 5), Some(0));
         assert_eq!(log.barrier_before(log.current_epoch(), 5), None);
-        assert_eq!(log.acked(0, 2), Ok(0));
+        assert_eq!(log.acked(0, 2), Ok(()));
         assert!(!log.barriers_outstanding());
     }
 
@@ -356,7 +376,7 @@ mod tests {
         log.barrier_before(1, 0);
         assert!(log.acked(0, 2).is_err());
         assert!(log.acked(1, 1).is_err());
-        assert_eq!(log.acked(0, 1), Ok(0));
+        assert_eq!(log.acked(0, 1), Ok(()));
     }
 
     #[test]

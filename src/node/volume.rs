@@ -125,6 +125,10 @@ pub(super) struct Volume {
     pub(super) bitmap_out: Option<BitmapSender>,
     /// Sequence numbers of W142.
     pub(super) seq_sent: u32,
+    /// The highest sequence number the peer was seen to use (D178).
+    seq_seen: u32,
+    /// Own writes that wait for an overlapping one of the peer's, and whether they are in the activity log.
+    pub(super) behind_peer: Vec<(Admitted, bool)>,
     pub(super) counters: Counters,
 }
 
@@ -194,6 +198,8 @@ impl Volume {
             bitmap_in: None,
             bitmap_out: None,
             seq_sent: 0,
+            seq_seen: 0,
+            behind_peer: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -221,6 +227,24 @@ impl Volume {
     /// Number of out-of-sync bits; 0 without a disk.
     pub(super) fn bits_set(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.bitmap.count())
+    }
+
+    /// Both sides count from the start (W142).
+    pub(super) const fn reset_seq(&mut self) {
+        self.seq_sent = 0;
+        self.seq_seen = 0;
+    }
+
+    /// Notes a sequence number of the peer's.
+    pub(super) const fn saw_seq(&mut self, seq: u32) {
+        if (seq.wrapping_sub(self.seq_seen) as i32) > 0 {
+            self.seq_seen = seq;
+        }
+    }
+
+    /// Whether everything the peer numbered before `seq` was seen (D178).
+    pub(super) const fn is_next_seq(&self, seq: u32) -> bool {
+        (seq.wrapping_sub(1).wrapping_sub(self.seq_seen) as i32) <= 0
     }
 
     /// The next sequence number for a packet to the peer (W142).

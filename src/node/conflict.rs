@@ -1,0 +1,264 @@
+//! Two primaries: writes of both nodes to the same sectors at the same time (datapath.md section 11,
+//! W146-W153).
+//!
+//! ```text
+//!  the resolver (accepted the meta socket)         the other node
+//!  ───────────────────────────────────────         ──────────────
+//!  own write W ── P_DATA ─────────────────────────► waits for the fate of V
+//!  V overlaps W: is not written   ◄──── P_DATA ──── own write V
+//!    V inside W: P_SUPERSEDED ────────────────────► V is answered; W goes over it
+//!    else:       P_RETRY_WRITE ───────────────────► V waits for W, then goes again
+//!  W is done     ◄─────────────────── P_WRITE_ACK ─ W is written
+//! ```
+
+use super::Node;
+use super::effect::LogLevel;
+use super::epochs::EpochKey;
+use super::input::Request;
+use super::peer_write::WritePacket;
+use super::state::{Conn, Role};
+use super::transfer_log::{Kind, LocalLeg, Req, ReqKey};
+use super::volume::{Admitted, Parked};
+use crate::buffer::Buf;
+use crate::units::{Extent, Moment, VolumeId};
+use crate::wire::packet::{BlockAck, Packet};
+
+/// A write of the peer that came before acks that the peer had sent before it (D178).
+#[derive(Debug)]
+pub(super) struct EarlyWrite {
+    volume: VolumeId,
+    write: WritePacket,
+    data: Option<Buf>,
+    /// The acks come until then, or the connection is no good.
+    pub(super) until: Moment,
+}
+
+/// The numbered ack in a packet of the meta socket (W142).
+pub(super) const fn ack_of(packet: &Packet) -> Option<BlockAck> {
+    match packet {
+        Packet::RecvAck(ack)
+        | Packet::WriteAck(ack)
+        | Packet::RsWriteAck(ack)
+        | Packet::Superseded(ack)
+        | Packet::RetryWrite(ack)
+        | Packet::NegAck(ack)
+        | Packet::NegDreply(ack)
+        | Packet::NegRsDreply(ack)
+        | Packet::RsCancel(ack)
+        | Packet::RsIsInSync(ack)
+        | Packet::OvResult(ack) => Some(*ack),
+        _ => None,
+    }
+}
+
+impl Node {
+    /// Whether this node has to judge conflicts on the volume: both are Primary, and the other one
+    /// dialed the meta socket (D177).
+    fn judges(&self, volume: VolumeId) -> bool {
+        let both = |v: &super::volume::Volume| v.state.role == Role::Primary && v.state.peer == Role::Primary;
+        self.link().resolver && self.volumes.get(&volume).is_some_and(both)
+    }
+
+    /// Notes the sequence number of an ack; a write that waited for it may go on (D178).
+    pub(super) fn saw_ack(&mut self, volume: VolumeId, seq: u32) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.saw_seq(seq);
+        }
+        let waits = self.link().early_write.as_ref().is_some_and(|early| early.volume == volume);
+        if !waits {
+            return;
+        }
+        if let Some(EarlyWrite { volume, write, data, .. }) = self.link_mut().early_write.take()
+            && let Some((write, data)) = self.wait_for_acks(volume, write, data)
+        {
+            self.hold_data(false);
+            self.on_peer_write(volume, write, data);
+        }
+    }
+
+    /// Gives a write back if all acks that the peer sent before it are here. Else it is kept, and
+    /// nothing else is read from the data socket: a write must not be judged against a request whose
+    /// ack is still on its way (D178).
+    pub(super) fn wait_for_acks(
+        &mut self,
+        volume: VolumeId,
+        write: WritePacket,
+        data: Option<Buf>,
+    ) -> Option<(WritePacket, Option<Buf>)> {
+        let judges = self.judges(volume);
+        let in_order = self.volumes.get_mut(&volume).is_none_or(|v| v.is_next_seq(write.seq));
+        if judges && !in_order {
+            let patience = self.link().config.as_ref().map(|config| config.ping_timeout());
+            let until = self.now.after(patience.unwrap_or_default());
+            self.hold_data(true);
+            self.link_mut().early_write = Some(EarlyWrite { volume, write, data, until });
+            return None;
+        }
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.saw_seq(write.seq);
+        }
+        Some((write, data))
+    }
+
+    /// The acks that a write waits for did not come (D178).
+    pub(super) fn early_write_tick(&mut self) {
+        if self.link().early_write.as_ref().is_some_and(|early| self.now >= early.until) {
+            self.lose_link(Conn::NetworkFailure, "missing ack packets");
+        }
+    }
+
+    fn hold_data(&mut self, hold: bool) {
+        if let Some(socket) = self.link().data {
+            self.effects.push_back(super::Effect::Hold { socket, hold });
+        }
+    }
+
+    /// Own writes to these sectors that were sent and are not answered to their client.
+    fn own_writes(&self, volume: VolumeId, extent: Extent) -> impl Iterator<Item = (ReqKey, &Req)> {
+        self.log.iter().filter(move |(_, req)| {
+            req.volume == volume
+                && req.kind.is_write()
+                && !req.completed
+                && req.net.used
+                && req.extent.overlaps(extent)
+        })
+    }
+
+    /// As the resolver, refuses a write of the peer that overlaps own ones (D179, W147). Whether it
+    /// did: such a write is not executed.
+    pub(super) fn refuse_conflicting(
+        &mut self,
+        volume: VolumeId,
+        extent: Extent,
+        write: &WritePacket,
+    ) -> bool {
+        if !self.judges(volume) {
+            return false;
+        }
+        let mine: Vec<(ReqKey, Extent, bool)> =
+            self.own_writes(volume, extent).map(|(key, req)| (key, req.extent, req.net.pending)).collect();
+        let Some(&(_, first, _)) = mine.first() else { return false };
+        if first != extent {
+            let text = format!("concurrent writes: own {first}, the peer's {extent}");
+            self.say(LogLevel::Warn, Some(volume), text);
+        }
+        let covered = mine.iter().any(|(_, own, _)| own.contains(extent));
+        let packet = if covered { Packet::Superseded } else { Packet::RetryWrite };
+        // The peer's request leaves its log for good only once it has written ours (T8): its epoch is
+        // not acked before.
+        for (key, ..) in mine.into_iter().filter(|(.., unanswered)| *unanswered) {
+            let epoch = self.link_mut().epochs.withheld();
+            self.link_mut().withheld.push((key, epoch));
+        }
+        self.ack(volume, extent, write.block_id, packet);
+        true
+    }
+
+    /// An own write was answered by the peer: epochs that waited for that go on (T8).
+    pub(super) fn release_withheld(&mut self, key: ReqKey) {
+        if self.link().withheld.is_empty() {
+            return;
+        }
+        let released: Vec<EpochKey> =
+            self.link_mut().withheld.extract_if(.., |(own, _)| *own == key).map(|(_, epoch)| epoch).collect();
+        for epoch in released {
+            self.link_mut().epochs.finished(epoch);
+            self.try_epochs(false);
+        }
+    }
+
+    /// Whether a write of the peer has to wait for an own one: until that is on the local disk, and
+    /// its fate is known (D179, W148).
+    pub(super) fn waits_for_own(&self, volume: VolumeId, extent: Extent) -> bool {
+        let up = self.link().is_up();
+        self.volumes.get(&volume).is_some_and(|v| v.ranges.written(extent))
+            && self.own_writes(volume, extent).any(|(_, req)| {
+                // Of a connection that is gone nothing is heard any more.
+                if up { !req.legs_ended() } else { req.local == LocalLeg::Pending }
+            })
+    }
+
+    /// Whether an own write has to wait for one of the peer's (D11).
+    pub(super) fn waits_for_peer(&self, volume: VolumeId, extent: Extent) -> bool {
+        self.link().peer_ios.values().any(|io| io.volume == volume && io.extent.overlaps(extent))
+    }
+
+    /// The resolver's answer to a write of ours that met one of its own (D180, W149, W150).
+    pub(super) fn on_conflict_ack(&mut self, volume: VolumeId, ack: BlockAck, retry: bool) {
+        let key = ReqKey::from_block_id(ack.block_id);
+        let fits = self.log.get(key).is_some_and(|req| {
+            req.volume == volume
+                && req.extent.start() == ack.sector
+                && req.kind.is_write()
+                && req.net.used
+                && req.net.pending
+        });
+        if !fits {
+            let text = format!("a conflict at sector {} with no write of ours", ack.sector);
+            return self.protocol_error(&text);
+        }
+        let Some(req) = self.log.get_mut(key) else { return };
+        req.net.pending = false;
+        req.net.done = true;
+        req.net.ok = !retry;
+        req.postponed = retry;
+        let epoch = req.epoch;
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.counters.pe = v.counters.pe.saturating_sub(1);
+        }
+        self.log.withdraw(epoch);
+        self.check_request(key);
+        for volume in self.volume_ids() {
+            self.check_flushes(volume);
+        }
+    }
+
+    /// A write of the peer is done: own ones that waited for it go on, and those that it made wait go
+    /// again, from scratch (D180).
+    pub(super) fn peer_write_left(&mut self, volume: VolumeId, extent: Extent) {
+        let postponed: Vec<ReqKey> = self
+            .log
+            .iter()
+            .filter(|(_, req)| req.postponed && req.volume == volume && req.extent.overlaps(extent))
+            .map(|(key, _)| key)
+            .collect();
+        for key in postponed {
+            self.restart(key);
+        }
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        for (admitted, in_al) in std::mem::take(&mut v.behind_peer) {
+            self.route_write(volume, admitted, in_al);
+        }
+    }
+
+    /// A write waits for an overlapping one of the peer's before it is sent anywhere.
+    pub(super) fn route_behind_peer(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.behind_peer.push((admitted, in_al));
+        }
+    }
+
+    /// The connection is gone: postponed writes go again, on this node alone (D181).
+    pub(super) fn restart_postponed(&mut self) {
+        let link = self.link_mut();
+        link.withheld.clear();
+        link.early_write = None;
+        let postponed: Vec<ReqKey> =
+            self.log.iter().filter(|(_, req)| req.postponed).map(|(key, _)| key).collect();
+        for key in postponed {
+            self.restart(key);
+        }
+    }
+
+    fn restart(&mut self, key: ReqKey) {
+        let Some(Req { id, volume, kind, extent, data, fua, in_al, hold, .. }) = self.log.remove(key) else {
+            return;
+        };
+        let request = match (kind, data) {
+            (Kind::Write | Kind::Read, Some(data)) => Request::Write { extent, data, fua },
+            (Kind::Zeroes { may_trim }, _) => Request::WriteZeroes { extent, fua, may_trim },
+            (Kind::Trim | Kind::Write | Kind::Read, _) => Request::Trim { extent, fua },
+        };
+        self.route_write(volume, Admitted { parked: Parked { id, request }, hold }, in_al);
+    }
+}

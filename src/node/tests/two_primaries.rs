@@ -1,0 +1,144 @@
+//! Both nodes are Primary and write to the same sectors (datapath.md section 11).
+
+use super::*;
+
+/// Two primaries in sync.
+fn both_primary() -> World {
+    let mut options = plain();
+    options.set("allow-two-primaries", None).unwrap();
+    let mut world = World::synced(options);
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Primary UpToDate/UpToDate",
+        "Connected Primary/Primary UpToDate/UpToDate",
+    );
+    world
+}
+
+fn blocks(first: u64, count: u64, fill: u8) -> Request {
+    let extent = Extent::new(Sector::new(first * 8), count as u32 * 8).unwrap();
+    Request::Write { extent, data: Buf::copied(&vec![fill; count as usize * 4096]), fua: false }
+}
+
+/// Lets both nodes write at the same moment, and everything end.
+fn write_both(world: &mut World, a: Request, b: Request) {
+    let ids = [world.submit(0, a), world.submit(1, b)];
+    world.settle();
+    for (host, id) in ids.into_iter().enumerate() {
+        assert_eq!(world.reply(host, id), Some(Ok(None)), "{}", world.logs());
+    }
+    world.assert_states(
+        "Connected Primary/Primary UpToDate/UpToDate",
+        "Connected Primary/Primary UpToDate/UpToDate",
+    );
+    world.assert_equal_disks();
+    for host in 0..2 {
+        let out_of_sync = world.hosts[host].node.status().volumes[0].counters.oos;
+        assert_eq!(out_of_sync, 0, "{}", world.logs());
+    }
+}
+
+#[test]
+fn of_two_equal_writes_the_resolvers_stays() {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    write_both(&mut world, blocks(3, 1, 10), blocks(3, 1, 11));
+    assert_eq!(world.hosts[0].disk[3 * 4096], 10 + resolver as u8, "W147");
+}
+
+#[test]
+fn a_write_that_is_not_covered_by_the_resolvers_goes_again() {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    write_both(&mut world, blocks(4, 4, 20), blocks(6, 4, 21));
+    // The loser's write came last: all of it is there (W150).
+    let loser = 21 - resolver as u8;
+    let first = if resolver == 0 { 6 } else { 4 };
+    let disk = &world.hosts[0].disk;
+    assert!((first..first + 4).all(|block| disk[block * 4096] == loser));
+}
+
+#[test]
+fn a_flush_after_a_conflict_is_answered() {
+    let mut world = both_primary();
+    for round in 0..4 {
+        write_both(&mut world, blocks(8 + round, 2, 1), blocks(9, 2, 2));
+        for host in 0..2 {
+            assert_eq!(world.request(host, Request::Flush), Ok(None), "{}", world.logs());
+        }
+    }
+    for host in 0..2 {
+        let down = world.command(host, Command::Secondary { volume: VOLUME });
+        assert!(down.is_success(), "no request is left over: {down:?}\n{}", world.logs());
+    }
+}
+
+#[test]
+fn writes_that_were_to_go_again_end_when_the_connection_is_lost() {
+    let mut world = both_primary();
+    let loser = usize::from(world.hosts[0].node.link().resolver);
+    // The resolver's write does not reach the loser's disk: the loser's own waits for it.
+    world.hosts[loser].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Write { .. });
+    let ids = [world.submit(0, blocks(4, 4, 20)), world.submit(1, blocks(6, 4, 21))];
+    for _ in 0..20 {
+        world.deliver(0);
+        world.deliver(1);
+    }
+    world.cut();
+    world.release(loser);
+    world.settle();
+    for (host, id) in ids.into_iter().enumerate() {
+        assert_eq!(world.reply(host, id), Some(Ok(None)), "D181\n{}", world.logs());
+    }
+}
+
+/// A small generator of numbers: the schedule depends on the seed alone.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// One disk operation ends, or one packet arrives, whichever chance picks. False if there is none.
+fn deliver_one(world: &mut World, chance: &mut Chance) -> bool {
+    let host = chance.below(2) as usize;
+    if chance.below(2) == 0 && !world.hosts[host].done.is_empty() {
+        let at = chance.below(world.hosts[host].done.len() as u64) as usize;
+        let (ticket, result) = world.hosts[host].done.remove(at).unwrap();
+        world.input(host, Input::DiskDone { ticket, result });
+        return true;
+    }
+    let sockets: Vec<SocketId> = world.hosts[host].ends.keys().copied().collect();
+    let socket = sockets[chance.below(sockets.len() as u64) as usize];
+    world.deliver_packet(host, socket)
+}
+
+#[test]
+fn any_order_of_packets_and_disks_leaves_both_disks_equal() {
+    let seeds = std::env::var("URBD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    for seed in 1..=seeds {
+        let mut world = both_primary();
+        let mut chance = Chance(seed);
+        let mut ids = Vec::new();
+        for number in 0..60_u64 {
+            let host = chance.below(2) as usize;
+            let request = blocks(chance.below(6), 1 + chance.below(3), number as u8 + 1);
+            ids.push((host, world.submit(host, request)));
+            for _ in 0..chance.below(12) {
+                deliver_one(&mut world, &mut chance);
+            }
+        }
+        world.settle();
+        for (host, id) in ids {
+            assert_eq!(world.reply(host, id), Some(Ok(None)), "seed {seed}\n{}", world.logs());
+        }
+        world.assert_equal_disks();
+        let connected = world.hosts[0].log.iter().filter(|line| line.contains("-> WFReportParams")).count();
+        assert_eq!(connected, 2, "seed {seed}: the connection was lost\n{}", world.logs());
+        assert_eq!(world.hosts[0].node.status().volumes[0].counters.oos, 0, "seed {seed}");
+    }
+}
