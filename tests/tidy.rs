@@ -265,7 +265,9 @@ impl Source {
 
     /// As [`Source::code`], up to the tests.
     fn production_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test_file = self.name.ends_with("/tests.rs") || self.name.ends_with("_tests.rs");
+        let is_test_file = self.name.ends_with("/tests.rs")
+            || self.name.ends_with("_tests.rs")
+            || self.name.contains("/tests/");
         let marked = self.lines().filter(|(_, line)| line.trim() == "#[cfg(test)]");
         // A marked module with a body is the last thing in its file; other marked items are single.
         let tests = marked.map(|(number, _)| number).find(|number| {

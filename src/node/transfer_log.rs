@@ -274,13 +274,15 @@ impl TransferLog {
     /// Takes a barrier ack: the oldest unacked epoch, if number and count are its own (D75). The
     /// kernel never acks an epoch of which it refused a write: a later one stands for it (W152).
     pub(super) fn acked(&mut self, number: u32, writes: u32) -> Result<(), String> {
-        while let Some(oldest) = self.barriers.pop_front() {
-            if oldest.number != number && oldest.withdrawn > 0 {
-                continue;
-            }
+        while let Some(oldest) = self.barriers.front() {
             let counts = oldest.writes..=oldest.writes + oldest.withdrawn;
             if oldest.number == number && counts.contains(&writes) {
+                self.barriers.pop_front();
                 return Ok(());
+            }
+            if oldest.number != number && oldest.withdrawn > 0 {
+                self.barriers.pop_front();
+                continue;
             }
             return Err(format!(
                 "barrier ack for epoch {number} with {writes} writes, expected epoch {} with {}",
