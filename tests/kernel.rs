@@ -22,8 +22,13 @@ use harness::{Guest, KernelNode, Lab, Node, UrbdNode};
 const GUEST_DISK: &str = "/dev/ubda";
 /// The guests' addresses, by number.
 const GUESTS: [&str; 3] = ["", "10.77.0.1", "10.77.0.2"];
-/// Network options that make the nodes prove to each other that they know the secret.
-const WITH_SECRET: &str = "cram-hmac-alg sha1; shared-secret \"a secret\";";
+/// The nodes prove to each other that they know the secret, all data have a digest, resyncs compare before they send,
+/// bitmaps go as they are, and writes are acked on receipt.
+const EVERY_CHECK: &str =
+    "cram-hmac-alg sha1; shared-secret \"a secret\"; data-integrity-alg crc32c; csums-alg sha1;
+    use-rle no; protocol B;";
+/// For resyncs of an activity log's extents, where most blocks are equal.
+const COMPARE_FIRST: &str = "csums-alg sha1;";
 
 /// A script: the lab, the first node, the second, their disk images.
 type Script = fn(&Lab, &dyn Node, &dyn Node, [&Path; 2]);
@@ -39,9 +44,9 @@ fn urbd_first_does_what_two_kernels_do() {
 }
 
 #[test]
-fn urbd_first_does_what_two_kernels_do_with_a_secret() {
-    let name = "urbd_first_does_what_two_kernels_do_with_a_secret";
-    Lab::run(name, |lab| urbd_first(lab, WITH_SECRET, play));
+fn urbd_first_does_what_two_kernels_do_with_every_check() {
+    let name = "urbd_first_does_what_two_kernels_do_with_every_check";
+    Lab::run(name, |lab| urbd_first(lab, EVERY_CHECK, play));
 }
 
 #[test]
@@ -51,9 +56,9 @@ fn kernel_first_and_urbd_second_do_what_two_kernels_do() {
 }
 
 #[test]
-fn kernel_first_and_urbd_second_do_what_two_kernels_do_with_a_secret() {
-    let name = "kernel_first_and_urbd_second_do_what_two_kernels_do_with_a_secret";
-    Lab::run(name, |lab| kernel_first(lab, WITH_SECRET, play));
+fn kernel_first_and_urbd_second_do_what_two_kernels_do_with_every_check() {
+    let name = "kernel_first_and_urbd_second_do_what_two_kernels_do_with_every_check";
+    Lab::run(name, |lab| kernel_first(lab, EVERY_CHECK, play));
 }
 
 #[test]
@@ -64,13 +69,13 @@ fn two_kernels_bear_hardships_as_was_recorded() {
 #[test]
 fn urbd_first_bears_hardships_as_two_kernels_do() {
     let name = "urbd_first_bears_hardships_as_two_kernels_do";
-    Lab::run(name, |lab| urbd_first(lab, "", play_hardships));
+    Lab::run(name, |lab| urbd_first(lab, COMPARE_FIRST, play_hardships));
 }
 
 #[test]
 fn kernel_first_and_urbd_second_bear_hardships_as_two_kernels_do() {
     let name = "kernel_first_and_urbd_second_bear_hardships_as_two_kernels_do";
-    Lab::run(name, |lab| kernel_first(lab, "", play_hardships));
+    Lab::run(name, |lab| kernel_first(lab, COMPARE_FIRST, play_hardships));
 }
 
 /// The disks that a pair of urbd and kernel leaves are read by the real drbdmeta, then each goes to the other
