@@ -330,6 +330,59 @@ fn data_written_on_one_node_is_read_on_the_other() {
 }
 
 #[test]
+fn a_split_brain_is_explained_and_the_written_procedure_mends_it() {
+    let pair =
+        Pair::with(&Setup { more: "net { ping-int 2; connect-int 2; timeout 15; }", ..Setup::default() });
+    let (a, b) = (|words: &str| pair.a(words), |words: &str| pair.b(words));
+    pair.promote_a();
+    a("explain r0").success().stdout(contains("b's copy is equal"));
+    let write = |node: &Daemon, what: &str| {
+        let output =
+            Command::new("qemu-io").args(["-f", "raw", "-c", what, &node.uri("r0")]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    a("disconnect r0").success();
+    write(&pair.a, "write -P 1 0 64k");
+    a("explain r0").success().stdout(contains("64 KiB here are not on b"));
+    a("secondary r0").success();
+    b("disconnect r0").success();
+    b("primary r0").success();
+    write(&pair.b, "write -P 2 4M 128k");
+    a("connect r0").success();
+    b("connect r0").success();
+    wait_until("the nodes find the split brain", || {
+        let output = pair.b.adm(&pair.file, "explain r0").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("SPLIT BRAIN")
+    });
+    b("explain r0").success().stdout(
+        contains("b changed 128 KiB")
+            .and(contains("a changed 64 KiB, as it said then"))
+            .and(contains("(a) Keep b's data, lose the 64 KiB of a."))
+            .and(contains("connect --discard-my-data r0")),
+    );
+    b("status r0").success().stdout(contains("split-brain: 'explain r0' says what to do"));
+
+    // To the letter: the isolated node first, then the sound one.
+    a("secondary r0").success();
+    // Where the first one is StandAlone already, there is nothing to disconnect.
+    pair.a.adm(&pair.file, "disconnect r0").output().unwrap();
+    a("-- --discard-my-data connect r0").success();
+    let cstate = String::from_utf8(b("cstate r0").success().get_output().stdout.clone()).unwrap();
+    if cstate.trim() == "StandAlone" {
+        b("connect r0").success();
+    }
+    pair.wait_connect();
+    pair.wait_sync();
+    a("dstate r0").success().stdout("UpToDate/UpToDate\n");
+    b("secondary r0").success();
+    a("primary r0").success();
+    write(&pair.a, "read -P 2 4M 128k");
+    write(&pair.a, "read -P 0 0 64k");
+    a("explain r0").success().stdout(contains("b's copy is equal"));
+    pair.stop();
+}
+
+#[test]
 fn a_client_holds_its_volume_open_until_the_daemon_stops() {
     let pair = Pair::start();
     pair.a("primary --force r0").success();

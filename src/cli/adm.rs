@@ -15,6 +15,8 @@ use crate::config::dump::Dump;
 use crate::config::options::GlobalOptions;
 use crate::config::shell::{VolumeQuery, mod_parms, resources as resource_names, udev};
 use crate::config::{Config, Node};
+use crate::node::status::ResourceStatus;
+use crate::observe::explain::{Names, explain};
 use adm_target::{Target, TargetFault};
 
 /// Runs `urbdadm` with these words; the exit code.
@@ -267,6 +269,7 @@ impl<'a, 'b> Adm<'a, 'b> {
             Action::Resize => return self.resize(target),
             Action::CheckResize => return self.check_resize(target),
             Action::CreateMd => return self.create_md(target),
+            Action::Explain => return Ok(self.explain(target)),
             Action::Handler => return self.handler(target),
             Action::BecomePrimary => return self.become_primary(target),
             Action::Print(print) => return Ok(self.print(print, target)),
@@ -282,6 +285,24 @@ impl<'a, 'b> Adm<'a, 'b> {
         let code = self.runner(&[]).in_turn(calls)?;
         self.keep_links(target, code);
         Ok(code)
+    }
+
+    /// `explain`: the state in words.
+    fn explain(&mut self, target: &Target<'a>) -> i32 {
+        let setting = &self.request.setting;
+        let name = target.view.name.as_str();
+        let status = match setup::statuses(&setting.run_dir, Some(name)) {
+            Ok(statuses) => statuses.into_iter().next(),
+            Err(error) => {
+                self.console.complain_line(error.to_string());
+                return exit::OTHER;
+            }
+        };
+        let status = status.unwrap_or_else(|| ResourceStatus { name: name.to_owned(), ..Default::default() });
+        let (here, there) = (target.host.label(), target.peer_name());
+        let names = Names { here: &here, there: &there, adm: &setting.program };
+        self.console.print(explain(&status, names));
+        exit::OK
     }
 
     fn keep_links(&self, target: &Target<'a>, code: i32) {

@@ -259,6 +259,12 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// The peer's name.
+    pub(super) fn peer_name(&self) -> String {
+        let name = |peer: &&Host| peer.names.first().cloned().unwrap_or_else(|| peer.label());
+        self.peer.as_ref().map_or_else(|_| "the peer".to_owned(), name)
+    }
+
     /// What a handler finds in its environment (L107).
     #[must_use]
     pub(super) fn environment(&self, config_path: &str) -> Vec<(String, String)> {

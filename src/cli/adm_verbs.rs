@@ -81,6 +81,8 @@ pub enum Action {
     Handler,
     /// `sh-b-pri`
     BecomePrimary,
+    /// `explain`
+    Explain,
     /// `sh-status`
     ShStatus,
     /// `proc`
@@ -292,6 +294,7 @@ pub const VERBS: &[Verb] = &[
     plain("dump-md", Volumes, Action::Meta, "Print the metadata as text"),
     plain("wipe-md", Volumes, Action::Meta, "Destroy the metadata"),
     plain("apply-al", Volumes, Action::Meta, "Apply the activity log to the bitmap on the disk"),
+    plain("explain", Resources, Action::Explain, "Say in plain words what is going on, and what can be done"),
     plain("proc", Scope::None, Action::Proc, "Print what /proc/drbd would say"),
     plain("hidden-commands", Scope::None, Action::HiddenCommands, "List the other commands"),
 

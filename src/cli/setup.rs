@@ -519,6 +519,18 @@ pub fn configured(run_dir: &Path, resource: Option<&str>) -> Result<Vec<Resource
     }
 }
 
+/// The states of all resources that the daemon has, or of one.
+///
+/// # Errors
+/// When the daemon does not answer.
+pub fn statuses(run_dir: &Path, resource: Option<&str>) -> Result<Vec<ResourceStatus>, ClientError> {
+    let mut client = Client::connect(run_dir)?;
+    match client.call(&Call::Status { resource: resource.map(str::to_owned) })? {
+        Answer::Status(statuses) => Ok(statuses),
+        other => Err(ClientError::Refused(format!("it answered something else: {other:?}"))),
+    }
+}
+
 /// The volume with this device number.
 #[must_use]
 pub fn volume_of(statuses: &[ResourceStatus], minor: u32) -> Option<(&ResourceStatus, &VolumeStatus)> {

@@ -354,7 +354,10 @@ impl Node {
         loop {
             self.take_actions(volume, &verdict);
             match verdict.next {
-                Next::Done(outcome) => return self.decision(outcome, facts.tentative),
+                Next::Done(outcome) => {
+                    self.note_peer_copy(volume, outcome);
+                    return self.decision(outcome, facts.tentative);
+                }
                 Next::TryDemotion(pending) => {
                     let demote = StateChange::role(Role::Secondary);
                     let demoted = self.change(volume, demote, Manner::SOFT) == StateResult::Success;

@@ -168,6 +168,8 @@ pub(super) struct Link {
     /// A piece of a bitmap waits to be taken by the network.
     pub(super) bitmap_unsent: bool,
     pub(super) connected_at: Moment,
+    /// When the last connection ended.
+    pub(super) parted_at: Option<Moment>,
 }
 
 impl Link {
@@ -205,6 +207,7 @@ impl Link {
             unsent: Vec::new(),
             bitmap_unsent: false,
             connected_at: Moment::default(),
+            parted_at: None,
         }
     }
 

@@ -36,6 +36,7 @@ mod metadata;
 mod parameters;
 mod peer_ack;
 mod peer_read;
+mod peer_seen;
 mod peer_write;
 mod ranges;
 mod rendezvous;

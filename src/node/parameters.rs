@@ -32,6 +32,7 @@ impl Node {
         link.state_sent = true;
         link.protocol_checked = false;
         link.connected_at = now;
+        link.parted_at = None;
         link.alive.start(now);
         link.epochs = super::epochs::Epochs::default();
         link.own_digest = None;

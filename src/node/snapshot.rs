@@ -25,6 +25,7 @@ impl Node {
                 Protocol::C => 'C',
             },
             agreed_version: link.apv,
+            parted_s: link.parted_at.map(|at| self.now.since(at).as_secs()),
             suspended: [
                 flag(state.map(|s| s.susp), "user"),
                 flag(state.map(|s| s.susp_nod), "no-data"),
@@ -66,6 +67,8 @@ impl Node {
                 let want = if state.conn == Conn::SyncTarget { resync.controller.want_kib_s() } else { 0 };
                 resync.status(self.now, v.bits_set(), want)
             }),
+            peer_seen: v.peer_seen_status(self.now),
+            out_of_sync_map: v.out_of_sync_map(),
             counters,
         }
     }

@@ -17,6 +17,9 @@ pub struct ResourceStatus {
     pub protocol: char,
     /// Agreed protocol version while connected, else 0.
     pub agreed_version: u8,
+    /// Seconds since the last connection ended, if there was one since the resource is up.
+    #[serde(default)]
+    pub parted_s: Option<u64>,
     /// Which flags suspend I/O: any of `user`, `no-data`, `fencing`.
     pub suspended: Vec<String>,
     /// The volumes, by number.
@@ -56,8 +59,49 @@ pub struct VolumeStatus {
     pub open_count: u32,
     /// The resync that runs, if one does.
     pub resync: Option<ResyncStatus>,
+    /// The peer's copy as the last handshake showed it.
+    #[serde(default)]
+    pub peer_seen: Option<PeerSeen>,
+    /// Where this copy may differ, while the peer is not connected: KiB out of sync in each of
+    /// [`MAP_ZONES`] equal parts of the device. Empty if nothing is, or if it is not known.
+    #[serde(default)]
+    pub out_of_sync_map: Vec<u64>,
     /// Counters of `/proc/drbd` (datapath.md 12.4).
     pub counters: Counters,
+}
+
+/// Parts of the device in [`VolumeStatus::out_of_sync_map`].
+pub const MAP_ZONES: u64 = 64;
+
+/// The peer's copy as a handshake showed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSeen {
+    /// Its current, bitmap and history UUIDs.
+    pub uuids: [u64; 4],
+    /// KiB that its bitmap has out of sync.
+    pub out_of_sync_kib: u64,
+    /// Seconds since then.
+    pub ago_s: u64,
+    /// What the handshake found.
+    pub finding: Finding,
+}
+
+/// What the last handshake found, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Both changed their data since they had the same, and no policy chose one (S66.9).
+    SplitBrain,
+    /// They never had the same data (S66.2).
+    Unrelated,
+    /// The side with the newer data is not in a state to give it (S66.10).
+    SourceInconsistent,
+    /// The side whose data would be discarded is Primary (S66.11).
+    TargetPrimary,
+    /// Refused for another reason.
+    Refused,
+    /// The copies are the same, or one follows from the other.
+    Agreed,
 }
 
 /// A resync (or verify) under way.

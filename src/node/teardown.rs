@@ -34,7 +34,9 @@ impl Node {
     /// Closes the sockets and begins to settle what was under way.
     fn close_link(&mut self) {
         self.drop_sockets();
+        let now = self.now;
         let link = self.link_mut();
+        link.parted_at = Some(now);
         link.alive.stop();
         link.state_sent = false;
         link.replies.clear();

@@ -94,6 +94,8 @@ pub(super) struct Volume {
     pub(super) open_count: u32,
     /// UUID of the data last shown to clients (`ed_uuid` of S1).
     pub(super) exposed_uuid: u64,
+    /// The peer's copy at the last handshake.
+    pub(super) peer_seen: Option<super::peer_seen::Seen>,
     pub(super) peer_uuids: Option<PeerUuids>,
     /// Own out-of-sync bits when the own UUIDs were last sent (`comm_bm_set`).
     pub(super) bits_sent: u64,
@@ -180,6 +182,7 @@ impl Volume {
             end: Sector::new(0),
             open_count: 0,
             exposed_uuid: 0,
+            peer_seen: None,
             peer_uuids: None,
             bits_sent: 0,
             negotiated: None,

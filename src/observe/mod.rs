@@ -9,6 +9,7 @@
 //! All but the first are pure.
 
 pub mod events2;
+pub mod explain;
 pub mod logging;
 pub mod proc_drbd;
 pub mod status_json;

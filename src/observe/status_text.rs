@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::explain::alarm;
 use super::proc_drbd::permille_done;
 use super::words::{connection_state, peer_role, replication_state, resource_role, resync_suspended};
 use crate::node::status::{ResourceStatus, VolumeStatus};
@@ -47,6 +48,9 @@ fn render_resource(text: &mut String, resource: &ResourceStatus, detail: Detail,
         render_device(text, resource, volume, detail, width);
     }
     render_connection(text, resource, detail, width);
+    if let Some(alarm) = alarm(resource) {
+        let _ = writeln!(text, "  {alarm}");
+    }
 }
 
 fn render_device(
