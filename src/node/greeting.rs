@@ -31,6 +31,8 @@ pub(super) enum Await {
     Features,
     Challenge,
     Response,
+    /// Our own introduction, behind the queued work.
+    Introduction,
 }
 
 /// A greeting under way.
@@ -221,6 +223,9 @@ impl Node {
             (Await::Response, other) => {
                 self.fail_greeting(&format!("expected an authentication response, got {}", other.name()));
             }
+            (Await::Introduction, other) => {
+                self.fail_greeting(&format!("{} before this node introduced itself", other.name()));
+            }
         }
     }
 
@@ -302,11 +307,14 @@ impl Node {
     }
 
     /// The peer is who it should be: introduce the volumes as soon as all queued work is done, so
-    /// that nothing changes between what is sent and what is on disk (M90, W34).
+    /// that nothing changes between what is sent and what is on disk (M90, W34). The peer does not
+    /// wait for that: what it says of itself stays in the socket meanwhile.
     fn introduce_soon(&mut self) {
-        if let Phase::Greeting(greeting) = &mut self.link_mut().phase {
-            greeting.until = Moment::from_nanos(u64::MAX);
-        }
+        let link = self.link_mut();
+        let (Phase::Greeting(greeting), Some(socket)) = (&mut link.phase, link.data) else { return };
+        greeting.waits_for = Await::Introduction;
+        greeting.until = Moment::from_nanos(u64::MAX);
+        self.effects.push_back(Effect::Hold { socket, hold: true });
         self.worker.push(Work::Introduce);
     }
 
@@ -352,9 +360,12 @@ impl Node {
             Phase::Greeting(Greeting { waits_for: Await::Features, .. }) => WirePhase::Features,
             Phase::Greeting(Greeting { waits_for: Await::Challenge, .. }) => WirePhase::AuthChallenge,
             Phase::Greeting(Greeting { waits_for: Await::Response, .. }) => WirePhase::AuthResponse,
-            Phase::Idle | Phase::Meeting(_) | Phase::Up | Phase::Closing(_) | Phase::Pause { .. } => {
-                WirePhase::FirstPacket
-            }
+            Phase::Greeting(Greeting { waits_for: Await::Introduction, .. })
+            | Phase::Idle
+            | Phase::Meeting(_)
+            | Phase::Up
+            | Phase::Closing(_)
+            | Phase::Pause { .. } => WirePhase::FirstPacket,
         };
         match &mut link.phase {
             Phase::Meeting(rendezvous) => {

@@ -5,6 +5,7 @@ use super::Node;
 use super::decision::after_sb::Policies;
 use super::decision::size::{self, Diskless};
 use super::effect::LogLevel;
+use super::greeting::{Await, Greeting};
 use super::link::Phase;
 use super::state::{Conn, Disk, Role, State, StateChange};
 use super::uuids::JUST_CREATED;
@@ -21,11 +22,14 @@ use crate::wire::packet::{
 const MAX_BIO_BYTES: u32 = 1 << 20;
 
 impl Node {
-    /// Work: introduces this node to an authenticated peer (S29 e to i).
+    /// Work: introduces this node to an authenticated peer (S29 e to i), unless that one has gone
+    /// and another one is being greeted.
     pub(super) fn introduce(&mut self) {
-        if !matches!(self.link().phase, Phase::Greeting(_)) {
+        let (Phase::Greeting(Greeting { waits_for: Await::Introduction, .. }), Some(socket)) =
+            (&self.link().phase, self.link().data)
+        else {
             return;
-        }
+        };
         let now = self.now;
         let link = self.link_mut();
         link.phase = Phase::Up;
@@ -67,6 +71,7 @@ impl Node {
         if self.volumes.is_empty() {
             self.link_mut().state_sent = false;
         }
+        self.effects.push_back(super::Effect::Hold { socket, hold: false });
     }
 
     /// Sends P_PROTOCOL_UPDATE (W52).

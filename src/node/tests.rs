@@ -14,6 +14,7 @@ use crate::units::{Extent, Moment, Sector, VolumeId};
 use crate::wire::{Decoded, Dialect, decode, encode};
 
 mod durability;
+mod greeting;
 mod two_primaries;
 mod waiting;
 
