@@ -174,3 +174,41 @@ fn count(report: &mut TcpStream, done: &[AtomicU64; WRITERS]) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The range after these many writes.
+    fn range(numbers: [u64; WRITERS]) -> Vec<u8> {
+        let mut range = vec![0; RANGE_BYTES];
+        for (writer, last) in numbers.into_iter().enumerate() {
+            for number in 1..=last {
+                let at = (writer * BLOCKS + place(number)) * BLOCK_BYTES;
+                range[at..at + BLOCK_BYTES].copy_from_slice(&word(writer, number).to_le_bytes().repeat(512));
+            }
+        }
+        range
+    }
+
+    #[test]
+    fn writes_that_were_not_reported_may_be_there() {
+        Done([0, 1, 63, 64]).check(&range([0, 1, 63, 64]));
+        Done([0, 1, 63, 64]).check(&range([5, 2, 64, 130]));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 6 of writer 2")]
+    fn a_reported_write_must_be_there() {
+        // Block 6 is that of writes 14 and 78.
+        Done([0, 0, 78, 0]).check(&range([0, 0, 77, 0]));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 37 of writer 0")]
+    fn half_a_block_is_not_a_write() {
+        let mut range = range([65, 0, 0, 0]);
+        range[37 * BLOCK_BYTES + 8] ^= 0xff;
+        Done([65, 0, 0, 0]).check(&range);
+    }
+}
