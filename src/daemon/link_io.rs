@@ -343,5 +343,6 @@ const PEER_BYTES: usize = 64 << 20;
 const READ_BYTES: usize = 256 << 20;
 /// Payload memory kept for the next packets.
 const KEPT_BYTES: usize = 16 << 20;
-/// Sockets at a time: two in use, and a few that have not said yet what they are.
-const MAX_SOCKETS: usize = 8;
+/// Sockets at a time: two in use, and those that have not said yet what they are. The core has a smaller
+/// limit of its own.
+const MAX_SOCKETS: usize = 16;

@@ -22,6 +22,9 @@ pub(super) const PROTOCOL_MIN: u32 = 100;
 pub(super) const PROTOCOL_MAX: u32 = 101;
 /// Before the features are known, headers have this version's format (W18).
 const FIRST_VERSION: u8 = 80;
+/// Refused connections that are told of, and the time after which it counts anew.
+const REFUSALS_TOLD: u32 = 20;
+const REFUSALS_TIME: Duration = Duration::from_secs(10);
 /// Pause after a failed greeting (W17).
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -123,16 +126,48 @@ impl Node {
         let now = self.now;
         let link = self.link_mut();
         let expected = link.config.as_ref().map(|config| config.peer.ip());
-        let steps = match &mut link.phase {
-            Phase::Meeting(rendezvous) if expected == Some(from) => rendezvous.accepted(now, socket),
-            _ => {
-                let text =
-                    format!("closed a connection from {from}: only the peer may connect, when it is awaited");
-                self.say(LogLevel::Debug, None, text);
-                vec![Step::Close(socket)]
+        let (steps, why) = match &mut link.phase {
+            Phase::Meeting(rendezvous) if expected == Some(from) => {
+                let steps = rendezvous.accepted(now, socket);
+                let crowded = !steps.is_empty();
+                (steps, crowded.then_some("too many connections that say nothing, this was the oldest"))
             }
+            // Both nodes dial: what was under way when they had met is of no use, and harmless.
+            _ if expected == Some(from) => (vec![Step::Close(socket)], None),
+            _ => (vec![Step::Close(socket)], Some("only the configured peer may connect")),
         };
+        if let Some(why) = why {
+            self.say_refused(from, why);
+        }
         self.take_steps(steps);
+    }
+
+    /// Says that a connection from this address was closed, and why; not more often than is of use.
+    fn say_refused(&mut self, from: IpAddr, why: &str) {
+        let now = self.now;
+        let refusals = &mut self.link_mut().refusals;
+        let untold = if now < refusals.until { 0 } else { std::mem::take(refusals).untold };
+        if refusals.told == 0 {
+            refusals.until = now.after(REFUSALS_TIME);
+        }
+        let tell = refusals.told < REFUSALS_TOLD;
+        if tell {
+            refusals.told += 1;
+        } else {
+            refusals.untold += 1;
+        }
+        if untold > 0 {
+            self.say(LogLevel::Warn, None, format!("closed {untold} more connections like those before"));
+        }
+        if tell {
+            self.say(LogLevel::Warn, None, format!("closed a connection from {from}: {why}"));
+        }
+    }
+
+    /// Where the peer is configured to be.
+    fn peer_ip(&self) -> IpAddr {
+        let config = self.link().config.as_ref();
+        config.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |config| config.peer.ip())
     }
 
     /// Listening failed: the address is no good, and trying again will not mend it (W5).
@@ -156,8 +191,10 @@ impl Node {
                 rendezvous.peer_settled(now, socket, packet);
                 Vec::new()
             }
-            _ => {
+            other => {
                 rendezvous.ended(now, socket);
+                let why = format!("{} is no packet to begin with", other.name());
+                self.say_refused(self.peer_ip(), &why);
                 vec![Step::Close(socket)]
             }
         };
@@ -320,7 +357,7 @@ impl Node {
 
     /// The attempt failed for a reason that may pass: a pause, then another (W17).
     pub(super) fn fail_greeting(&mut self, why: &str) {
-        let text = format!("connection attempt failed: {why}; trying again");
+        let text = format!("connection attempt{} failed: {why}; trying again", self.with_peer());
         self.say(LogLevel::Warn, None, text);
         let until = self.now.after(PAUSE);
         self.drop_sockets();
@@ -329,9 +366,14 @@ impl Node {
 
     /// The attempt failed for a reason that only an administrator can mend: StandAlone (3.8).
     pub(super) fn refuse_peer(&mut self, why: &str) {
-        let text = format!("{why}; dropping the connection, going StandAlone");
+        let text = format!("{why}; dropping the connection{}, going StandAlone", self.with_peer());
         self.say(LogLevel::Error, None, text);
         self.disconnect_hard();
+    }
+
+    /// " with" the peer, for messages.
+    pub(super) fn with_peer(&self) -> String {
+        self.link().config.as_ref().map_or_else(String::new, |config| format!(" with {}", config.peer))
     }
 
     /// Closes whatever sockets there are, of a pair or of a search.
@@ -370,6 +412,9 @@ impl Node {
         match &mut link.phase {
             Phase::Meeting(rendezvous) => {
                 rendezvous.ended(now, socket);
+                if let SocketEnd::Malformed(error) = end {
+                    self.say_refused(self.peer_ip(), &error.to_string());
+                }
                 return;
             }
             Phase::Greeting(_) if ours => {}

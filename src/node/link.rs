@@ -170,6 +170,16 @@ pub(super) struct Link {
     pub(super) connected_at: Moment,
     /// When the last connection ended.
     pub(super) parted_at: Option<Moment>,
+    pub(super) refusals: Refusals,
+}
+
+/// How many refused connections were told of lately: a flood must not fill the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refusals {
+    /// When the count begins anew.
+    pub(super) until: Moment,
+    pub(super) told: u32,
+    pub(super) untold: u32,
 }
 
 impl Link {
@@ -208,6 +218,7 @@ impl Link {
             bitmap_unsent: false,
             connected_at: Moment::default(),
             parted_at: None,
+            refusals: Refusals::default(),
         }
     }
 

@@ -167,13 +167,12 @@ impl Rendezvous {
         self.dialing = false;
     }
 
-    /// Somebody connected to us.
+    /// Somebody connected to us. Of too many that say nothing the oldest gives way: the peer speaks at
+    /// once.
     pub(super) fn accepted(&mut self, now: Moment, socket: SocketId) -> Vec<Step> {
-        if self.fresh.len() >= MAX_FRESH {
-            return vec![Step::Close(socket)];
-        }
+        let oldest = (self.fresh.len() >= MAX_FRESH).then(|| self.fresh.remove(0));
         self.fresh.push(Fresh { socket, until: now.after(self.times.first_packet) });
-        Vec::new()
+        oldest.map(|oldest| Step::Close(oldest.socket)).into_iter().collect()
     }
 
     /// The first packet of an accepted socket; one already held in that role gives way (W11).
@@ -187,7 +186,7 @@ impl Rendezvous {
         let Some(at) = self.fresh.iter().position(|fresh| fresh.socket == socket) else {
             return vec![Step::Close(socket)];
         };
-        self.fresh.swap_remove(at);
+        self.fresh.remove(at);
         let slot = match wish {
             Wish::Data => &mut self.data,
             Wish::Meta => &mut self.meta,
@@ -314,7 +313,7 @@ mod tests {
         for id in 0..MAX_FRESH as u64 {
             assert!(node.accepted(at(0), SocketId(id)).is_empty());
         }
-        assert_eq!(node.accepted(at(0), SocketId(99)), [Step::Close(SocketId(99))]);
+        assert_eq!(node.accepted(at(0), SocketId(99)), [Step::Close(SocketId(0))], "the oldest gives way");
         let closed = node.tick(at(2000), false);
         assert_eq!(closed.iter().filter(|s| matches!(s, Step::Close(_))).count(), MAX_FRESH);
     }

@@ -15,7 +15,7 @@ impl Node {
         if !matches!(self.link().phase, Phase::Up) {
             return;
         }
-        let text = format!("connection lost ({reason}): {why}");
+        let text = format!("connection{} lost ({reason}): {why}", self.with_peer());
         self.say(LogLevel::Warn, None, text);
         for volume in self.volume_ids() {
             self.force(volume, StateChange::conn(reason));

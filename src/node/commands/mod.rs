@@ -108,6 +108,7 @@ impl Node {
                 if let Some(v) = self.volumes.get_mut(&volume) {
                     v.open_count = v.open_count.saturating_sub(1);
                 }
+                self.effects.push_back(Effect::StatusChanged);
                 self.state_serial += 1;
             }
             // The way out for a command that waits for requests which wait for this.
@@ -138,6 +139,7 @@ impl Node {
             }
             Some(v) => {
                 v.open_count += 1;
+                self.effects.push_back(Effect::StatusChanged);
                 Outcome::of(StateResult::Success.code())
             }
         };
