@@ -9,9 +9,11 @@
 //! - [`messages`]: the calls and answers, pure
 //! - [`client`]: the blocking end, for the command line
 //! - [`server`]: the daemon's end, on tokio
+//! - [`crowd`]: room for connections, of this server and of others
 //! - [`texts`]: what the numbers in an outcome mean
 
 pub mod client;
+pub mod crowd;
 pub mod messages;
 pub mod server;
 pub mod texts;

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::crowd::{Busy, Crowd};
 use super::messages::{Answer, Call, MAX_LINE_BYTES, MessageError, from_line, to_line};
 
-/// Connections served at the same time; more of them wait.
+/// Connections served at the same time. For one more an idle one is ended, or it waits.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a client may take to read an answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -60,18 +60,23 @@ pub fn bind(socket: &Path) -> io::Result<UnixListener> {
 
 /// Accepts clients for ever.
 pub async fn serve<S: Service>(listener: UnixListener, service: Arc<S>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut crowd = Crowd::new(MAX_CONNECTIONS);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = Arc::clone(&service);
-                tokio::spawn(async move {
-                    if let Err(error) = connection(stream, service).await {
+                let Some((place, crowded)) = crowd.place().await else { return };
+                if crowded {
+                    warn!(limit = MAX_CONNECTIONS, "too many control connections: ended an idle one");
+                }
+                let (service, busy) = (Arc::clone(&service), Busy::default());
+                let word = busy.clone();
+                let task = tokio::spawn(async move {
+                    if let Err(error) = connection(stream, service, &word).await {
                         debug!(%error, "control connection ended");
                     }
                     drop(place);
                 });
+                crowd.add(task.abort_handle(), busy);
             }
             Err(error) => {
                 warn!(%error, "cannot accept a control connection");
@@ -82,22 +87,28 @@ pub async fn serve<S: Service>(listener: UnixListener, service: Arc<S>) {
     }
 }
 
-async fn connection<S: Service>(stream: UnixStream, service: Arc<S>) -> io::Result<()> {
-    let user = stream.peer_cred()?.uid();
+async fn connection<S: Service>(stream: UnixStream, service: Arc<S>, busy: &Busy) -> io::Result<()> {
+    let client = stream.peer_cred()?;
+    let (user, pid) = (client.uid(), client.pid().unwrap_or_default());
     let (read, mut write) = stream.into_split();
     let own = rustix::process::geteuid().as_raw();
     if user != 0 && user != own {
         let reason = format!("user {user} may not command urbd: become root, or user {own}");
+        warn!(user, pid, "refused a control client: it is neither root nor the owner");
         return send(&mut write, &Answer::Refused(reason)).await;
     }
     let mut read = BufReader::new(read);
     loop {
         let call = match next_call(&mut read).await? {
             Some(Ok(call)) => call,
-            Some(Err(error)) => return send(&mut write, &Answer::Refused(error.to_string())).await,
+            Some(Err(error)) => {
+                info!(user, pid, %error, "a control client sent no valid call");
+                return send(&mut write, &Answer::Refused(error.to_string())).await;
+            }
             None => return Ok(()),
         };
         debug!(?call, "control call");
+        busy.set(true);
         match call {
             Call::Watch { resource } => return watch(read, write, service, resource).await,
             call => {
@@ -106,6 +117,7 @@ async fn connection<S: Service>(stream: UnixStream, service: Arc<S>) -> io::Resu
                 let answer =
                     done.unwrap_or_else(|error| Answer::Refused(format!("the call failed: {error}")));
                 send(&mut write, &answer).await?;
+                busy.set(false);
             }
         }
     }

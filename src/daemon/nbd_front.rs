@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::mailbox::{Message, NbdClient, Reply, ResourceHandle};
+use crate::control::crowd::{Busy, Crowd};
 use crate::control::texts::refusal_text;
 use crate::nbd::{
     Export, Exports, Listed, Negotiation, Opened, Outcome as Negotiated, Purpose, Refusal, RefusalKind,
@@ -36,8 +36,8 @@ pub const SOCKET_NAME: &str = "nbd.sock";
 const NEGOTIATION_LIMIT: Duration = Duration::from_secs(10);
 /// How long a resource may take to let a client in.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// Clients of one listener that negotiate at one time; more of them wait to be accepted. Each has its
-/// own count: whoever floods a TCP port must not keep the local clients out.
+/// Clients of one listener that negotiate at one time; for one more the oldest is sent away. Each has
+/// its own count: whoever floods a TCP port must not disturb the local clients.
 const MAX_NEGOTIATING: usize = 64;
 /// Bytes read at once while negotiating.
 const READ_BYTES: usize = 16 << 10;
@@ -74,11 +74,14 @@ impl NbdFront {
 
     /// Accepts clients of the unix socket for ever.
     pub async fn serve_unix(self: Arc<Self>, listener: UnixListener) {
-        let negotiating = Arc::new(Semaphore::new(MAX_NEGOTIATING));
+        let mut crowd = Crowd::new(MAX_NEGOTIATING);
         loop {
-            let Ok(place) = Arc::clone(&negotiating).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, "unix".to_owned(), place),
+                Ok((stream, _)) => {
+                    let pid = stream.peer_cred().ok().and_then(|client| client.pid());
+                    let name = pid.map_or_else(|| "unix".to_owned(), |pid| format!("unix, process {pid}"));
+                    self.spawn(stream, name, &mut crowd).await;
+                }
                 Err(error) => pause_after(&error).await,
             }
         }
@@ -86,24 +89,31 @@ impl NbdFront {
 
     /// Accepts clients of a TCP socket for ever.
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
-        let negotiating = Arc::new(Semaphore::new(MAX_NEGOTIATING));
+        let mut crowd = Crowd::new(MAX_NEGOTIATING);
         loop {
-            let Ok(place) = Arc::clone(&negotiating).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, from)) => self.spawn(stream, from.to_string(), place),
+                Ok((stream, from)) => self.spawn(stream, from.to_string(), &mut crowd).await,
                 Err(error) => pause_after(&error).await,
             }
         }
     }
 
-    fn spawn<S: Socket>(self: &Arc<Self>, stream: S, name: String, place: tokio::sync::OwnedSemaphorePermit) {
+    async fn spawn<S: Socket>(self: &Arc<Self>, stream: S, name: String, crowd: &mut Crowd) {
         let clients: u32 = self.directory.volumes().iter().map(|volume| volume.status.open_count).sum();
         if clients >= self.max_clients {
             warn!(client = name, clients, "NBD client turned away: [nbd] max_clients is reached");
             return;
         }
+        let Some((place, crowded)) = crowd.place().await else { return };
+        if crowded {
+            warn!(
+                limit = MAX_NEGOTIATING,
+                client = name,
+                "too many NBD clients that open no export: sent the oldest away for this one"
+            );
+        }
         let front = Arc::clone(self);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             match tokio::time::timeout(NEGOTIATION_LIMIT, front.negotiate(stream)).await {
                 Ok(Ok(Some(chosen))) => chosen.hand_over(name),
                 Ok(Ok(None)) => debug!(client = name, "NBD client left without opening an export"),
@@ -114,6 +124,7 @@ impl NbdFront {
             }
             drop(place);
         });
+        crowd.add(task.abort_handle(), Busy::default());
     }
 
     /// Leads the handshake to its end; `None` when the client leaves in good order.

@@ -35,6 +35,8 @@ pub(super) struct Front {
     abandoned: Vec<RequestId>,
     /// Sum of the clients' costs.
     cost: usize,
+    /// Bytes of answers that the clients have not taken, at the beginning of this turn or sent since.
+    unsent: usize,
     pool: Pool,
     out: Vec<u8>,
 }
@@ -126,6 +128,7 @@ impl Front {
             again: Vec::new(),
             abandoned: Vec::new(),
             cost: 0,
+            unsent: 0,
             pool: Pool::new(TOTAL_COST, KEPT_BYTES),
             out: Vec::new(),
         }
@@ -261,7 +264,8 @@ impl Front {
     }
 
     /// Clients that may be able to go on at the end of a turn: step each.
-    pub(super) fn take_again(&mut self) -> Vec<Key> {
+    pub(super) fn take_again<I: Io>(&mut self, io: &I) -> Vec<Key> {
+        self.unsent = self.clients.iter().map(|(_, client)| io.unsent(client.socket).bytes).sum();
         let again = std::mem::take(&mut self.again);
         for key in &again {
             if let Some(client) = self.clients.get_mut(*key) {
@@ -303,11 +307,13 @@ impl Front {
             return None;
         }
         let held = client.cost + io.unsent(client.socket).bytes;
-        if held > 0 && (held >= CLIENT_COST || self.cost >= TOTAL_COST) {
-            self.list(key);
-            return None;
-        }
+        let full = held >= CLIENT_COST || self.cost + self.unsent >= TOTAL_COST;
+        // One is always allowed, so that nobody can keep the others from working; a long one only while all
+        // together hold little, so that many clients do not hold much.
+        let waits = |bytes: u64| full && (held > 0 || bytes > SMALL_BYTES);
         match client.session.decode(client.inbox.bytes()) {
+            Ok(Some(Incoming::Request(request))) if waits(data_bytes(request.command)) => self.list(key),
+            Ok(Some(Incoming::Refused(_))) if waits(0) => self.list(key),
             Ok(Some(incoming)) => {
                 client.inbox.consume(REQUEST_BYTES);
                 match incoming {
@@ -447,6 +453,7 @@ impl Front {
         self.cost -= open.cost;
         let Some(client) = self.clients.get_mut(key) else { return };
         client.cost -= open.cost;
+        self.unsent += open.read_bytes as usize;
         client.open_requests -= 1;
         if !client.broken {
             self.out.clear();
@@ -510,6 +517,14 @@ fn cost_of(kind: Option<Kind>, extent: Option<Extent>) -> usize {
     }
 }
 
+/// Length of the data that a command carries or asks for.
+fn data_bytes(command: Command) -> u64 {
+    match command {
+        Command::Read { extent } | Command::Write { extent, .. } => extent.bytes(),
+        Command::Flush | Command::Trim { .. } | Command::WriteZeroes { .. } => 0,
+    }
+}
+
 fn errno_of(error: ReplyError, is_write: bool) -> (Errno, &'static str) {
     match error {
         ReplyError::Io => (Errno::Io, "neither copy of the data could do it"),
@@ -520,11 +535,14 @@ fn errno_of(error: ReplyError, is_write: bool) -> (Errno, &'static str) {
     }
 }
 
-/// What a client may have open, unsent answers included, before it is not read from. One request
-/// is always allowed; the longest is as long as this.
+/// What a client may have open, unsent answers included, before it is not read from. The longest
+/// request is as long as this.
 const CLIENT_COST: usize = 32 << 20;
-/// What all clients of a resource may have open together.
+/// What all clients of a resource may have open together, unsent answers included, before long requests
+/// wait, and those of clients that have something open.
 const TOTAL_COST: usize = 128 << 20;
+/// A request up to this length is not a long one.
+const SMALL_BYTES: u64 = 1 << 20;
 /// Cost of a request without its data.
 const REQUEST_COST: usize = 512;
 /// Payload memory kept for the next requests.

@@ -316,7 +316,7 @@ impl<C: Core> Resource<C> {
                 progress |= self.listen_to_peer(io, socket);
             }
         }
-        for client in self.front.take_again() {
+        for client in self.front.take_again(io) {
             self.serve(io, client);
         }
     }
