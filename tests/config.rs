@@ -199,6 +199,24 @@ fn every_mistake_has_its_message() {
 }
 
 #[test]
+fn the_program_tells_every_mistake_of_a_file_and_does_nothing_else() {
+    for path in files(&data("bad"), "res") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut adm = std::process::Command::new(env!("CARGO_BIN_EXE_urbdadm"));
+        let output = adm.current_dir(data("bad")).args(["-c", name, "dump"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        for message in fs::read_to_string(path.with_extension("txt")).unwrap().lines() {
+            // Second places are marked in the text, without a line of their own.
+            let words = message.split_once(": ").unwrap().1;
+            assert!(said.contains(words), "{name}: {message} is not among\n{said}");
+        }
+        let fine = name.starts_with("warnings");
+        assert_eq!(output.status.code(), Some(if fine { 0 } else { 10 }), "{name}: {said}");
+        assert_eq!(output.stdout.is_empty(), !fine, "{name}");
+    }
+}
+
+#[test]
 fn a_message_is_one_line_and_then_the_marked_text() {
     let report = parse_str("r0.res", "resource r0 {\n  net {\n    crm-hmac-alg sha1;\n  }\n}\n").unwrap_err();
     let line = "r0.res:3:5: unknown option 'crm-hmac-alg'; did you mean 'cram-hmac-alg'?";

@@ -13,7 +13,7 @@ use predicates::str::contains;
 
 mod pair;
 
-use pair::{Client, NBD_PORT, Pair, Setup, command, run, run_well, text, wait_until};
+use pair::{Client, NBD_PORT, Pair, Setup, command, run, run_well, same_on_both, text, wait_until};
 
 const AUTHENTICATED: &str = "net { cram-hmac-alg sha256; shared-secret \"a secret of two\"; }";
 
@@ -36,16 +36,6 @@ fn tcp_uri(pair: &Pair, export: &str) -> String {
 /// Both ways to reach an export of node a.
 fn uris(pair: &Pair, export: &str) -> [String; 2] {
     [pair.a.uri(export), tcp_uri(pair, export)]
-}
-
-/// Takes the pair down, if it is not, and compares what is on the disks.
-fn same_on_both(pair: Pair) -> Vec<u8> {
-    let [of_a, of_b] = pair.down();
-    if let Some(at) = of_a.iter().zip(&of_b).position(|(a, b)| a != b) {
-        panic!("the disks differ from byte {at:#x} on");
-    }
-    pair.stop();
-    of_a
 }
 
 /// Runs qemu-io without a cache, so that every command reaches the server as it is.

@@ -28,6 +28,8 @@ pub mod command {
     pub const READ: u16 = 0;
     pub const WRITE: u16 = 1;
     pub const FLUSH: u16 = 3;
+    pub const TRIM: u16 = 4;
+    pub const ZEROES: u16 = 6;
 }
 
 impl Client {
@@ -171,8 +173,8 @@ impl Traffic {
 
 const SLOT_BYTES: u64 = 16 << 10;
 
-/// Bytes that tell which round they are of.
-fn pattern(seed: u64, len: usize) -> Vec<u8> {
+/// Bytes that tell what they were made from, and look like nothing else.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {

@@ -39,7 +39,7 @@ impl Daemon {
             .env("NOTIFY_SOCKET", &notify_path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(File::options().create(true).append(true).open(&log).unwrap())
             .spawn()
             .unwrap();
         let mut message = [0; 64];
@@ -123,6 +123,12 @@ impl Daemon {
 
     pub fn kill(self) {
         drop(self);
+    }
+
+    /// `kill -9`, and it is gone.
+    pub fn kill_now(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 }
 

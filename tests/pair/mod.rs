@@ -20,7 +20,7 @@ use assert_cmd::prelude::*;
 mod client;
 mod daemon;
 
-pub use client::{Client, Stream, Traffic, command};
+pub use client::{Client, Stream, Traffic, command, pattern};
 pub use daemon::{Daemon, LOCAL_ONLY};
 
 pub const ADM: &str = env!("CARGO_BIN_EXE_urbdadm");
@@ -53,6 +53,8 @@ pub struct Pair {
     pub file: PathBuf,
     /// Addresses of both nodes, with the port of the resource.
     pub addresses: [SocketAddr; 2],
+    /// Settings of both daemons.
+    pub settings: [String; 2],
     pub dir: tempfile::TempDir,
 }
 
@@ -78,15 +80,16 @@ impl Pair {
     pub fn down_in(dir: tempfile::TempDir, setup: &Setup<'_>) -> Self {
         let addresses = addresses();
         let file = conf(dir.path(), addresses, setup.more);
-        let [a, b] = [("a", addresses[0]), ("b", addresses[1])].map(|(node, address)| {
+        let settings = addresses
+            .map(|address| format!("[nbd]\nlisten = [\"{}:{NBD_PORT}\"]\n{}", address.ip(), setup.settings));
+        let [a, b] = [("a", &settings[0]), ("b", &settings[1])].map(|(node, settings)| {
             image(&dir.path().join(format!("{node}.img")), setup.image_bytes);
-            let settings = format!("[nbd]\nlisten = [\"{}:{NBD_PORT}\"]\n{}", address.ip(), setup.settings);
-            Daemon::start(dir.path(), node, &settings)
+            Daemon::start(dir.path(), node, settings)
         });
         for node in [&a, &b] {
             node.adm(&file, "create-md --force r0").assert().success();
         }
-        Self { a, b, file, addresses, dir }
+        Self { a, b, file, addresses, settings, dir }
     }
 
     pub fn a(&self, words: &str) -> assert_cmd::assert::Assert {
@@ -143,6 +146,16 @@ impl Pair {
         self.a.stop();
         self.b.stop();
     }
+}
+
+/// Takes the pair down and compares what is on the disks.
+pub fn same_on_both(pair: Pair) -> Vec<u8> {
+    let [of_a, of_b] = pair.down();
+    if let Some(at) = of_a.iter().zip(&of_b).position(|(a, b)| a != b) {
+        panic!("the disks differ from byte {at:#x} on");
+    }
+    pair.stop();
+    of_a
 }
 
 /// Writes `two.conf` below `dir`: `r0` of nodes a and b on loopback, its disks files there.
