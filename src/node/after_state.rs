@@ -16,7 +16,7 @@ impl Node {
         }) {
             self.call_handler("pri-on-incon-degr", Some(volume)); // A3
         }
-        self.thaw(new); // A4, A5
+        self.thaw(old, new); // A4, A5
         if entered(old, new, |s| s.conn.is_sync_source()) && new.disk >= Disk::Inconsistent {
             steps.push(Work::SyncUuid { volume }); // A6
         }
@@ -49,17 +49,15 @@ impl Node {
         }
     }
 
-    /// I/O that was frozen goes on once all volumes are connected again (A4, A5).
-    fn thaw(&mut self, new: State) {
+    /// I/O that was frozen goes on once all volumes are connected again, or the data is there
+    /// again (A4, A5).
+    fn thaw(&mut self, old: State, new: State) {
         let connected = self.volumes.values().all(|v| v.state.conn >= Conn::Connected);
-        if !connected {
-            return;
-        }
         let mut change = StateChange::NOTHING;
-        if new.susp_nod {
+        if new.susp_nod && self.data_is_back(old, new, connected) {
             change.susp_nod = Some(false);
         }
-        if new.susp_fen {
+        if new.susp_fen && connected {
             change.susp_fen = Some(false);
             for v in self.volumes.values_mut() {
                 v.marks.new_uuid_due = false;
@@ -72,6 +70,15 @@ impl Node {
             }
             self.resend_requests();
         }
+    }
+
+    /// Whether this change makes data accessible again: the connection is back, or the last disk, or
+    /// that of the connected peer.
+    fn data_is_back(&self, old: State, new: State, connected: bool) -> bool {
+        let attached = matches!(old.disk, Disk::Attaching | Disk::Negotiating)
+            && self.volumes.values().all(|v| v.state.disk == Disk::UpToDate);
+        let peer_attached = old.pdsk < Disk::UpToDate && new.pdsk == Disk::UpToDate;
+        attached || (connected && (old.conn < Conn::Connected || peer_attached))
     }
 
     /// The peer lost its copy, or a diskless peer became Primary: a new generation (A9, A10).

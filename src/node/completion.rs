@@ -4,9 +4,13 @@
 use super::Node;
 use super::effect::ReplyError;
 use super::input::DiskFault;
-use super::transfer_log::{Kind, LocalLeg, Req, ReqKey};
-use super::volume::Parked;
+use super::input::Request;
+use super::ranges::Holder;
+use super::request::extent_of;
+use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
+use super::volume::{Admitted, Parked};
 use crate::buffer::Buf;
+use crate::config::options::Protocol;
 use crate::units::VolumeId;
 
 impl Node {
@@ -100,7 +104,7 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.live -= 1;
         self.retry_parked |= !v.parked.is_empty() || v.gate > 0;
-        if hold != 0 && v.ranges.release(super::ranges::Holder::Write(hold)) {
+        if hold != 0 && v.ranges.release(Holder::Write(hold)) {
             self.retry_waiting(volume);
             self.retry_ranges(volume);
         }
@@ -116,7 +120,7 @@ impl Node {
                 v.live -= 1;
             }
             // From admission again: another path serves it, or it fails there.
-            let request = super::Request::Read { extent };
+            let request = Request::Read { extent };
             return self.admit(volume, Parked { id, request });
         }
         let data = self.log.remove(key).and_then(|req| req.data);
@@ -150,6 +154,7 @@ impl Node {
             let Some(req) = self.log.get_mut(key) else { continue };
             if req.net.used && !req.net.done {
                 if req.net.pending
+                    && !req.net.lost
                     && let Some(v) = self.volumes.get_mut(&req.volume)
                 {
                     v.counters.pe = v.counters.pe.saturating_sub(1);
@@ -157,6 +162,7 @@ impl Node {
                 req.net.ok = false;
                 req.net.pending = false;
                 req.net.done = true;
+                req.net.lost = false;
             }
             self.check_request(key);
         }
@@ -176,26 +182,93 @@ impl Node {
         }
     }
 
-    /// Sends once more what the peer did not acknowledge before I/O was frozen (S26, A5; T35).
-    pub(super) fn resend_requests(&mut self) {
+    /// The connection is lost while I/O is frozen: what becomes of the requests sent on it is decided
+    /// when I/O goes on (section 4.5 of datapath.md).
+    pub(super) fn connection_lost_while_frozen(&mut self) {
+        self.log.forget_connection();
         for key in self.log.keys() {
-            let epoch = self.log.current_epoch();
             let Some(req) = self.log.get_mut(key) else { continue };
-            if req.completed || !req.net.used {
+            if !req.net.used || req.net.done || req.net.lost {
                 continue;
             }
-            if req.net.ok {
-                req.net.done = true;
+            req.net.lost = true;
+            if req.net.pending
+                && let Some(v) = self.volumes.get_mut(&req.volume)
+            {
+                v.counters.pe = v.counters.pe.saturating_sub(1);
+            }
+        }
+        self.restart_postponed();
+    }
+
+    /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is
+    /// there; what was not is sent once more; what has no good copy starts anew (T35).
+    pub(super) fn resend_requests(&mut self) {
+        // In protocol A "sent" says nothing about the peer: the bits have to tell (T4).
+        let arrived = self.link().protocol() != Protocol::A;
+        for key in self.log.keys() {
+            let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
+            if req.completed {
+                req.net = NetLeg { lost: false, done: true, ok: req.net.ok && arrived, ..req.net };
                 continue;
             }
             let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
-            req.net.pending = mirrored;
-            req.net.done = !mirrored;
-            req.epoch = epoch;
+            req.net = NetLeg { used: true, pending: mirrored, done: !mirrored, ..NetLeg::default() };
             if mirrored {
+                self.log.requeue(key);
                 self.resend(key);
             }
         }
+        self.flushes_follow_resent_writes();
+        self.restart_failed_requests();
         self.recheck_requests();
+    }
+
+    /// A flush that was frozen waits for the barrier of what was sent once more (T3).
+    fn flushes_follow_resent_writes(&mut self) {
+        let (current, resent) = (self.log.current_epoch(), self.log.current_writes() > 0);
+        for flush in self.volumes.values_mut().flat_map(|v| &mut v.flushes).filter(|_| resent) {
+            flush.epoch = Some(current);
+        }
+    }
+
+    /// Writes that were frozen without any good copy are admitted anew, in their order: now there
+    /// may be one.
+    pub(super) fn restart_failed_requests(&mut self) {
+        let failed = |req: &Req| {
+            req.kind.is_write() && !req.completed && !req.postponed && req.legs_ended() && !req.succeeded()
+        };
+        let failed: Vec<ReqKey> =
+            self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();
+        for key in failed.into_iter().rev() {
+            let Some(req) = self.log.remove(key) else { continue };
+            let request = match (req.kind, req.data) {
+                (Kind::Write, Some(data)) => Request::Write { extent: req.extent, data, fua: req.fua },
+                (Kind::Trim, _) => Request::Trim { extent: req.extent, fua: req.fua },
+                (Kind::Zeroes { may_trim }, _) => {
+                    Request::WriteZeroes { extent: req.extent, fua: req.fua, may_trim }
+                }
+                (Kind::Write | Kind::Read, _) => continue,
+            };
+            if let Some(v) = self.volumes.get_mut(&req.volume) {
+                v.set_out_of_sync(req.extent);
+            }
+            let admitted = Admitted { parked: Parked { id: req.id, request }, hold: req.hold };
+            self.postpone(req.volume, admitted, req.in_al);
+        }
+    }
+
+    /// Takes a write back that was admitted and has no leg: it waits for admission again (D13).
+    pub(super) fn postpone(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
+        let extent = extent_of(&admitted.parked.request);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        v.live -= 1;
+        v.parked.push_front(admitted.parked);
+        v.ranges.release(Holder::Write(admitted.hold));
+        self.retry_parked = true;
+        if let Some(extent) = extent.filter(|_| in_al) {
+            self.release_activity(volume, extent);
+        }
+        self.retry_waiting(volume);
     }
 }

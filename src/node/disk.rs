@@ -89,6 +89,7 @@ impl Node {
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.disk = None;
             v.negotiated = None;
+            v.behind_peer.iter_mut().for_each(|(_, in_al)| *in_al = false);
         }
         self.effects.push_back(Effect::CloseDisk { volume });
     }

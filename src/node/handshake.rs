@@ -340,6 +340,8 @@ impl Node {
             Some(volume),
             "Aborting Connect, can not thaw IO with an only Consistent peer",
         );
+        // What it acknowledged and did not confirm by a barrier ack it may have lost: the bits tell.
+        self.connection_lost_requests();
         self.worker.push(Work::NewGeneration { volume });
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");

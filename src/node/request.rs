@@ -148,7 +148,7 @@ impl Node {
         let epoch = self.hurry_barriers(volume);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let local = v.usable_disk().is_some();
-        v.flushes.push(PendingFlush { id, local: (!local).then_some(true), epoch });
+        v.flushes.push(PendingFlush { id, local: (!local).then_some(false), epoch });
         if local {
             self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ClientFlush { id });
         }
@@ -189,9 +189,11 @@ impl Node {
             (Some(epoch), Some(oldest)) => (oldest.wrapping_sub(epoch) as i32) > 0,
         };
         let mut answers = Vec::new();
+        // As for a write, one copy is enough (D21, D31).
+        let peer = v.state.pdsk == Disk::UpToDate;
         v.flushes.retain(|flush| match flush.local {
             Some(ok) if acked(flush.epoch) => {
-                answers.push((flush.id, ok));
+                answers.push((flush.id, ok || peer));
                 false
             }
             _ => true,

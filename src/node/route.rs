@@ -27,6 +27,9 @@ const BARRIER_DELAY: Duration = Duration::from_millis(10);
 impl Node {
     /// Routes a write that holds its range and, where there is a log, its extents.
     pub(super) fn route_write(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
+        if self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended()) {
+            return self.postpone(volume, admitted, in_al);
+        }
         if extent_of(&admitted.parked.request).is_some_and(|extent| self.waits_for_peer(volume, extent)) {
             return self.route_behind_peer(volume, admitted, in_al);
         }

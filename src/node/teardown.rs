@@ -103,7 +103,7 @@ impl Node {
     pub(super) fn sweep(&mut self) {
         let suspended = self.volumes.values().any(|v| v.state.is_suspended());
         if suspended {
-            self.log.forget_connection();
+            self.connection_lost_while_frozen();
         } else {
             self.connection_lost_requests();
         }

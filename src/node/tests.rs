@@ -14,6 +14,7 @@ use crate::units::{Extent, Moment, Sector, VolumeId};
 use crate::wire::{Decoded, Dialect, decode, encode};
 
 mod durability;
+mod frozen;
 mod greeting;
 mod two_primaries;
 mod waiting;
@@ -64,6 +65,7 @@ struct World {
     next_socket: u64,
     cut: bool,
     options: NetOptions,
+    disk_options: DiskOptions,
 }
 
 fn address(host: usize) -> SocketAddr {
@@ -164,12 +166,21 @@ impl World {
             next_socket: 1,
             cut: false,
             options,
+            disk_options: DiskOptions {
+                c_plan_ahead_ds: 0,
+                resync_rate_kib_s: 400 << 10,
+                ..DiskOptions::default()
+            },
         }
     }
 
     /// Two nodes that are up, as after `up` with fresh metadata.
     fn up(options: NetOptions) -> Self {
-        let mut world = Self::new(options);
+        Self::new(options).started()
+    }
+
+    fn started(self) -> Self {
+        let mut world = self;
         for host in 0..2 {
             world.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
             world.attach(host);
@@ -197,8 +208,7 @@ impl World {
             separate_meta: meta != MetaPlace::Internal,
             path: "/dev/memory".into(),
         };
-        let options =
-            DiskOptions { c_plan_ahead_ds: 0, resync_rate_kib_s: 400 << 10, ..DiskOptions::default() };
+        let options = self.disk_options.clone();
         let outcome =
             self.command(host, Command::Attach { volume: VOLUME, disk, options: Box::new(options) });
         assert!(outcome.is_success(), "{outcome:?}\n{}", self.logs());
@@ -495,7 +505,12 @@ impl World {
     }
 
     fn synced(options: NetOptions) -> Self {
-        let mut world = Self::up(options);
+        Self::new(options).in_sync()
+    }
+
+    /// Starts both nodes; the first becomes Primary, and the source of the first sync.
+    fn in_sync(self) -> Self {
+        let mut world = self.started();
         assert!(world.command(0, Command::Primary { volume: VOLUME, force: true }).is_success());
         world.settle();
         world

@@ -65,6 +65,9 @@ pub(super) struct NetLeg {
     pub(super) done: bool,
     /// The peer marked the range in sync.
     pub(super) in_sync: bool,
+    /// The connection it was sent on is gone, and I/O was frozen then: what the peer made of it
+    /// is decided when I/O goes on.
+    pub(super) lost: bool,
 }
 
 /// A request of this node's clients.
@@ -199,6 +202,16 @@ impl TransferLog {
         }
     }
 
+    /// Counts a request that is sent once more into the current epoch.
+    pub(super) fn requeue(&mut self, key: ReqKey) {
+        let current = self.current;
+        let Some(req) = self.get_mut(key) else { return };
+        req.epoch = current;
+        if req.kind.is_write() {
+            self.current_writes += 1;
+        }
+    }
+
     /// Number of live requests.
     #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
@@ -312,9 +325,10 @@ impl TransferLog {
         self.barriers.back().map(|epoch| epoch.number)
     }
 
-    /// The oldest epoch whose barrier ack is missing.
+    /// The oldest epoch with writes sent whose barrier ack is missing.
     pub(super) fn oldest_unacked(&self) -> Option<u32> {
-        self.barriers.front().map(|epoch| epoch.number)
+        let open = self.sending.filter(|sending| sending.writes > 0);
+        self.barriers.front().copied().or(open).map(|epoch| epoch.number)
     }
 
     /// The oldest barrier that waits for its ack.

@@ -165,7 +165,7 @@ pub(super) struct Marks {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingFlush {
     pub(super) id: RequestId,
-    /// The local disk's part: under way, or ended well or badly.
+    /// The local disk's part: under way, or ended well or badly. Without a disk it is bad.
     pub(super) local: Option<bool>,
     /// The newest epoch whose barrier ack it waits for (T3).
     pub(super) epoch: Option<u32>,

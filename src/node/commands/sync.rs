@@ -130,7 +130,7 @@ impl Node {
             if conn < Conn::Connected {
                 self.worker.push(Work::Sweep);
             } else {
-                self.recheck_requests();
+                self.resend_requests();
             }
         }
         outcome_of(result)

@@ -1,0 +1,167 @@
+//! Frozen I/O: nothing is answered, nothing is lost, and nothing stays behind when it goes on.
+
+use super::*;
+use crate::config::options::{Fencing, OnNoDataAccessible};
+
+/// A pair in sync whose Primary freezes its I/O when the peer is lost.
+fn fenced() -> World {
+    let mut world = World::new(plain());
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    world.in_sync()
+}
+
+/// A pair in sync whose Primary freezes its I/O when no good data is left.
+fn patient() -> World {
+    let mut world = World::new(plain());
+    let options = ResourceOptions {
+        on_no_data_accessible: OnNoDataAccessible::SuspendIo,
+        ..ResourceOptions::default()
+    };
+    for host in 0..2 {
+        let options = Box::new(options.clone());
+        assert!(world.command(host, Command::ChangeResourceOptions { options }).is_success());
+    }
+    world.in_sync()
+}
+
+const IN_SYNC: [&str; 2] =
+    ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
+
+/// Both copies are equal, and no request is left that could keep a demotion from ending.
+fn assert_settled(world: &mut World) {
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[0].node.status().volumes[0].counters.oos, 0, "{}", world.logs());
+    world.assert_equal_disks();
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+}
+
+#[test]
+fn writes_that_were_answered_before_a_frozen_outage_are_settled_after_it() {
+    // D80: the peer did not restart.
+    let mut world = fenced();
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Flush);
+    world.write(0, 3, 7);
+    world.cut();
+    world.release(1);
+    world.join();
+    assert_settled(&mut world);
+}
+
+#[test]
+fn a_write_in_flight_is_sent_again_and_a_flush_waits_for_its_barrier() {
+    // S26, T3
+    let mut world = fenced();
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(3, 7));
+    world.cut();
+    world.release(1);
+    world.settle();
+    assert_eq!(world.reply(0, write), None);
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.cut = false;
+    world.step_until(|world| !world.hosts[0].replies.is_empty());
+    assert_eq!(world.reply(0, write), Some(Ok(None)));
+    let flush = world.submit(0, Request::Flush);
+    for _ in 0..20 {
+        world.deliver(0);
+        world.deliver(1);
+    }
+    assert_eq!(world.reply(0, flush), None, "the peer has not flushed");
+    world.release(1);
+    world.settle();
+    assert_eq!(world.reply(0, flush), Some(Ok(None)));
+    assert_settled(&mut world);
+}
+
+#[test]
+fn a_write_that_waits_for_the_activity_log_is_not_written_alone_while_frozen() {
+    // D13: without a new generation nobody would learn that only one node has it.
+    let mut world = fenced();
+    world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(1500, 7));
+    world.cut();
+    world.release(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), None);
+    world.join();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_settled(&mut world);
+}
+
+#[test]
+fn a_write_survives_an_outage_while_an_administrator_holds_io() {
+    let mut world = World::synced(plain());
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(3, 7));
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.release(1);
+    world.join();
+    assert_eq!(world.reply(0, write), None);
+    let before = world.now;
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.step_until(|world| !world.hosts[0].replies.is_empty());
+    assert_eq!((world.reply(0, write), world.now), (Some(Ok(None)), before), "{}", world.logs());
+    world.settle();
+    world.assert_equal_disks();
+}
+
+#[test]
+fn a_write_that_met_a_dead_disk_goes_on_with_the_next_one() {
+    // A4, S89
+    let mut world = patient();
+    world.cut();
+    world.hosts[0].fails = |_, op| matches!(op, DiskOp::Write { .. }).then_some(DiskFault::Os(5));
+    let write = world.submit(0, write_of(3, 7));
+    world.settle();
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    world.hosts[0].fails = |_, _| None;
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    world.join();
+    world.assert_equal_disks();
+}
+
+#[test]
+fn io_stays_frozen_while_connected_to_a_peer_that_lost_its_disk_too() {
+    // A4, Z8
+    let mut world = patient();
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.hosts[1].fails = |_, op| matches!(op, DiskOp::Write { .. }).then_some(DiskFault::Os(5));
+    let write = world.submit(0, write_of(3, 7));
+    world.settle();
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    world.hosts[1].fails = |_, _| None;
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+}
+
+#[test]
+fn a_flush_without_any_copy_fails() {
+    // D21
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    assert_eq!(world.request(0, Request::Flush), Ok(None));
+    world.cut();
+    assert_eq!(world.request(0, Request::Flush), Err(ReplyError::Io));
+}
+
+#[test]
+fn a_flush_that_fails_on_one_of_two_copies_does_not_reach_the_client() {
+    // D31
+    let mut world = World::synced(plain());
+    world.write(0, 3, 7);
+    world.hosts[0].fails =
+        |device, op| (device == Device::Data && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+    assert_eq!(world.request(0, Request::Flush), Ok(None), "{}", world.logs());
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+}
