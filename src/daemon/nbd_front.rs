@@ -23,8 +23,8 @@ use super::mailbox::{Message, NbdClient, Reply, ResourceHandle};
 use crate::control::crowd::{Busy, Crowd};
 use crate::control::texts::refusal_text;
 use crate::nbd::{
-    Export, Exports, Listed, Negotiation, Opened, Outcome as Negotiated, Purpose, Refusal, RefusalKind,
-    Session,
+    BlockSizes, Export, Exports, Listed, Negotiation, Opened, Outcome as Negotiated, Purpose, Refusal,
+    RefusalKind, Session,
 };
 use crate::node::command::{Command, Outcome};
 use crate::node::status::VolumeStatus;
@@ -51,6 +51,9 @@ pub struct Volume {
     pub status: VolumeStatus,
     /// Whether trims are worth sending: the local disk gives space back, or there is none.
     pub can_trim: bool,
+    /// Logical block size of the local disk in bytes, 512 without one: a smaller request would be an
+    /// error of the disk.
+    pub block_bytes: u32,
 }
 
 /// Who knows the volumes: the supervisor.
@@ -307,6 +310,9 @@ impl Exports for Lookup {
         let mut export = Export::new(export_name(&volume), volume.status.size_sectors * SECTOR_BYTES);
         export.description = description(&volume.status);
         export.can_trim = volume.can_trim;
+        let sizes = export.block_sizes;
+        let min = sizes.min().max(volume.block_bytes);
+        export.block_sizes = BlockSizes::new(min, sizes.preferred().max(min), sizes.max()).unwrap_or(sizes);
         Ok(export)
     }
 

@@ -94,6 +94,8 @@ struct OpenRequest {
     left: usize,
     /// For writes, "outside the device" is a lack of space.
     is_write: bool,
+    /// A flush follows the parts: neither disk nor peer has a durable trim.
+    flush: bool,
     /// The data of a read: that of most reads has one part only.
     first: Option<Buf>,
     more: Vec<Option<Buf>>,
@@ -368,6 +370,7 @@ impl Front {
             cost,
             left: parts as usize,
             is_write: matches!(kind, Some(Kind::Write { .. } | Kind::WriteZeroes { .. })),
+            flush: matches!(kind, Some(Kind::Trim { fua: true } | Kind::WriteZeroes { fua: true, .. })),
             first: None,
             more: Vec::new(),
             error: None,
@@ -418,15 +421,15 @@ impl Front {
         Input::Request { id, volume, request: content }
     }
 
-    /// The core answered a part.
+    /// The core answered a part. What it is to be fed next for the same request, if anything.
     pub(super) fn reply<I: Io>(
         &mut self,
         io: &mut I,
         id: RequestId,
         result: Result<Option<Buf>, ReplyError>,
-    ) {
-        let Some(part) = self.parts.remove(Key::from_u64(id.0)) else { return };
-        let Some(open) = self.requests.get_mut(part.request) else { return };
+    ) -> Option<Input> {
+        let part = self.parts.remove(Key::from_u64(id.0))?;
+        let open = self.requests.get_mut(part.request)?;
         match result {
             Ok(data) if part.index == 0 => open.first = data,
             Ok(None) => {}
@@ -438,7 +441,12 @@ impl Front {
             }
             Err(error) => drop(open.error.get_or_insert(error)),
         }
+        if open.left == 1 && open.error.is_none() && std::mem::take(&mut open.flush) {
+            let volume = self.clients.get(open.client)?.volume;
+            return Some(self.part(part.request, 0, volume, Request::Flush));
+        }
         self.answered(io, part.request, 1);
+        None
     }
 
     /// So many parts of a request are done; with the last one the client gets its answer.

@@ -33,6 +33,8 @@ pub struct Entry {
     pub config: ResourceConfig,
     /// Volumes whose disk cannot give space back: trims are not worth sending there.
     pub without_discards: BTreeSet<u16>,
+    /// Logical block sizes of the volumes' disks, in bytes.
+    pub block_bytes: BTreeMap<u16, u32>,
 }
 
 /// A volume as commands address it, found.
@@ -66,7 +68,10 @@ impl Registry {
     /// Adds a resource whose thread has been started.
     pub fn insert(&mut self, handle: ResourceHandle, config: ResourceConfig) {
         let (admin, without_discards) = (Arc::default(), BTreeSet::new());
-        self.resources.insert(config.name.clone(), Entry { handle, admin, config, without_discards });
+        self.resources.insert(
+            config.name.clone(),
+            Entry { handle, admin, config, without_discards, block_bytes: BTreeMap::new() },
+        );
     }
 
     /// Forgets resources whose thread has ended by itself; their names.

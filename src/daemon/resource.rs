@@ -336,7 +336,10 @@ impl<C: Core> Resource<C> {
     /// Carries an effect out. Only queues: never waits for disk or peer.
     fn perform<I: Io>(&mut self, io: &mut I, effect: Effect) {
         match effect {
-            Effect::Reply { id, result } => self.front.reply(io, id, result),
+            Effect::Reply { id, result } => {
+                let next = self.front.reply(io, id, result);
+                self.inputs.extend(next);
+            }
             Effect::Disk { ticket, volume, device, op } => self.disk(io, ticket, volume, device, op),
             Effect::CloseDisk { volume } => {
                 if let Some(devices) = self.disks.remove(&volume) {

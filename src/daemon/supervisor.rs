@@ -24,7 +24,7 @@ use crate::control::messages::{
 };
 use crate::control::server::Service;
 use crate::io::disk::{self, DiskError, DiskPlace, OpenedDisk};
-use crate::node::command::{Command, MetaPlace, Outcome};
+use crate::node::command::{Command, DiskFacts, MetaPlace, Outcome};
 use crate::node::status::ResourceStatus;
 use crate::units::VolumeId;
 
@@ -299,19 +299,21 @@ impl Supervisor {
             return Err(Outcome::of(124));
         }
         let disk = open_disk(place).await?;
-        let (facts, discards) = (disk.facts.clone(), disk.facts.discards);
-        let attach = Command::Attach { volume: target.volume, disk: facts, options: Box::new(disk_options) };
+        let facts = disk.facts.clone();
+        let options = Box::new(disk_options);
+        let attach = Command::Attach { volume: target.volume, disk: facts.clone(), options };
         let outcome = target.handle.command(attach, Some(disk)).await.ok_or_else(gone)?;
         if outcome.is_success() {
-            self.attached(&target, config, discards);
+            self.attached(&target, config, &facts);
         }
         Ok(outcome)
     }
 
-    fn attached(&self, target: &Target, config: DiskConfig, discards: bool) {
+    fn attached(&self, target: &Target, config: DiskConfig, facts: &DiskFacts) {
         info!(resource = target.handle.name(), volume = %target.volume, disk = config.disk, "disk attached");
         if let Some(entry) = self.registry().get_mut(target.handle.name()) {
-            if discards {
+            entry.block_bytes.insert(target.volume.0, facts.logical_block_bytes);
+            if facts.discards {
                 entry.without_discards.remove(&target.volume.0);
             } else {
                 entry.without_discards.insert(target.volume.0);
@@ -566,7 +568,8 @@ impl Directory for Supervisor {
         for entry in registry.entries() {
             for status in entry.handle.watch().borrow().volumes.clone() {
                 let can_trim = !entry.without_discards.contains(&status.volume);
-                volumes.push(Volume { handle: entry.handle.clone(), status, can_trim });
+                let block_bytes = entry.block_bytes.get(&status.volume).copied().unwrap_or(0);
+                volumes.push(Volume { handle: entry.handle.clone(), status, can_trim, block_bytes });
             }
         }
         volumes

@@ -40,6 +40,8 @@ struct Double {
     largest_bytes: u64,
     /// Keep requests unanswered.
     mute: bool,
+    /// Flushes that came.
+    flushes: u32,
 }
 
 impl Double {
@@ -66,7 +68,10 @@ impl Double {
                 self.largest_bytes = self.largest_bytes.max(extent.bytes());
                 self.disk(id, DiskOp::Write { offset: extent.start().byte_offset(), data, fua });
             }
-            Request::Flush => self.disk(id, DiskOp::Flush),
+            Request::Flush => {
+                self.flushes += 1;
+                self.disk(id, DiskOp::Flush);
+            }
             Request::Trim { extent, .. } | Request::WriteZeroes { extent, .. } => {
                 assert!(extent.bytes() <= 128 << 20);
                 self.effects.push_back(Effect::Reply { id, result: Ok(None) });
@@ -244,6 +249,22 @@ fn requests_longer_than_the_core_takes_are_split_and_joined() {
     });
     world.while_running(thread);
     assert_eq!(world.resource.core_mut().largest_bytes, 1 << 20);
+}
+
+#[test]
+fn a_trim_that_has_to_be_durable_is_followed_by_a_flush() {
+    let mut world = World::new();
+    let mut client = world.client(false, &[]);
+    let thread = std::thread::spawn(move || {
+        client.write_all(&request(TRIM, 1, 0, 60 << 20)).unwrap();
+        assert_eq!(simple_reply(&mut client), (0, 1));
+        let mut durable = request(TRIM, 2, 0, 60 << 20);
+        durable[5] = 1; // NBD_CMD_FLAG_FUA
+        client.write_all(&durable).unwrap();
+        assert_eq!(simple_reply(&mut client), (0, 2));
+    });
+    world.while_running(thread);
+    assert_eq!(world.resource.core_mut().flushes, 1);
 }
 
 #[test]

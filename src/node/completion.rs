@@ -103,7 +103,7 @@ impl Node {
     fn end_of_request(&mut self, volume: VolumeId, hold: u64) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.live -= 1;
-        self.retry_parked |= !v.parked.is_empty() || v.gate > 0;
+        self.retry_parked |= !v.parked.is_empty() || !v.postponed.is_empty() || v.gate > 0;
         if hold != 0 && v.ranges.release(Holder::Write(hold)) {
             self.retry_waiting(volume);
             self.retry_ranges(volume);
@@ -240,7 +240,7 @@ impl Node {
         };
         let failed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();
-        for key in failed.into_iter().rev() {
+        for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
             let request = match (req.kind, req.data) {
                 (Kind::Write, Some(data)) => Request::Write { extent: req.extent, data, fua: req.fua },
@@ -263,7 +263,7 @@ impl Node {
         let extent = extent_of(&admitted.parked.request);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.live -= 1;
-        v.parked.push_front(admitted.parked);
+        v.postponed.push_back(admitted.parked);
         v.ranges.release(Holder::Write(admitted.hold));
         self.retry_parked = true;
         if let Some(extent) = extent.filter(|_| in_al) {

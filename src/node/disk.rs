@@ -36,8 +36,7 @@ impl Node {
     /// A metadata operation failed: without metadata the disk is of no use (D163).
     pub(super) fn meta_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let flush = *fault == DiskFault::Unsupported; // A device without a cache has nothing to flush.
-        if flush || v.state.disk <= Disk::Failed {
+        if v.state.disk <= Disk::Failed {
             return;
         }
         if let Some(disk) = v.disk.as_deref_mut() {

@@ -17,7 +17,8 @@ pub(super) struct KeepAlive {
     heard: Moment,
     /// A ping is out since then.
     pinged: Option<Moment>,
-    /// Ping round trips finished on this connection; who waits for one compares.
+    /// Pings sent on this connection, and their answers; who waits for one compares.
+    pub(super) pings: u64,
     pub(super) pongs: u64,
     /// When to look next.
     next: Option<Moment>,
@@ -26,7 +27,7 @@ pub(super) struct KeepAlive {
 impl KeepAlive {
     /// A connection begins.
     pub(super) const fn start(&mut self, now: Moment) {
-        *self = Self { heard: now, pinged: None, pongs: 0, next: Some(now) };
+        *self = Self { heard: now, pinged: None, pings: 0, pongs: 0, next: Some(now) };
     }
 
     /// The connection ended.
@@ -95,6 +96,7 @@ impl Node {
         let now = self.now;
         self.send_meta(VolumeId(0), Packet::Ping);
         let alive = &mut self.link_mut().alive;
+        alive.pings += 1;
         alive.pinged = Some(now);
         alive.next = Some(now);
     }

@@ -64,10 +64,15 @@ impl Node {
         let block = Buf::copied(&disk.superblock.encode(&disk.layout));
         let offset = disk.layout.superblock_byte();
         let flush = disk.options.md_flushes;
+        // It may take the Primary mark back, or say UpToDate: of data that is durable (T2, I34).
+        let data = disk.facts.separate_meta && disk.needs_flush();
         // A flush of the device orders what was written before, then the block itself is durable.
         self.worker.push_front([Work::MetaBlock { volume, offset, block, fua: flush }]);
         if flush {
             self.start_work(volume, Device::Meta, DiskOp::Flush);
+        }
+        if data {
+            self.start_work(volume, Device::Data, DiskOp::Flush);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Node;
+use super::bitmap::page_of;
 use super::effect::{Device, DiskOp, LogLevel};
 use super::epochs::EpochKey;
 use super::input::DiskFault;
@@ -16,6 +17,10 @@ use crate::wire::packet::{BlockAck, BlockId, DpFlags, Packet};
 /// Flushes behind barrier acks are shared: at least so much time lies between the starts of two,
 /// unless the peer hints that somebody waits.
 const FLUSH_SPACING: Duration = Duration::from_millis(10);
+
+/// Writes of the peer under way at once, at most. Their data is bounded elsewhere, but not all have
+/// some.
+const MAX_PEER_IOS: usize = 1 << 16;
 
 /// What a write of the peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,9 @@ impl Node {
         }
         if overlaps_own && self.refuse_conflicting(volume, extent, &write) {
             return;
+        }
+        if self.link().peer_ios.len() >= MAX_PEER_IOS {
+            return self.protocol_error("the peer has too many writes under way");
         }
         let epoch = self.link_mut().epochs.accepted();
         if write.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
@@ -175,12 +183,20 @@ impl Node {
         io.flags = DpFlags(io.flags.0 & !DpFlags::MAY_SET_IN_SYNC.0);
         let extent = io.extent;
         let new_bits = self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent));
-        if new_bits == 0 {
+        // Bits that were set before may be on their way to the disk, behind other work.
+        if new_bits == 0 && self.worker.is_idle() && self.bits_are_written(volume, extent) {
             return self.start_peer_io(id);
         }
         self.worker.push(Work::WriteBitmap { volume, all: false });
         self.worker.push(Work::FlushMeta { volume });
         self.worker.push(Work::StartPeerIo { io: id });
+    }
+
+    /// Whether the pages of the bitmap that tell of these sectors are on the disk.
+    fn bits_are_written(&self, volume: VolumeId, extent: Extent) -> bool {
+        let (first, last) = extent.touched_bits();
+        let Some(disk) = self.volumes.get(&volume).and_then(|v| v.disk.as_deref()) else { return true };
+        (page_of(first)..=page_of(last)).all(|page| disk.bitmap.is_written(page))
     }
 
     /// Starts a write of the peer, if its turn has come: older epochs are done (I21), and no older
@@ -246,6 +262,12 @@ impl Node {
     /// A write of the peer ended on the disk: answer it (D58, D59, D122).
     pub(super) fn peer_write_done(&mut self, id: u64, result: &Result<Option<Buf>, DiskFault>) {
         let Some(io) = self.link_mut().peer_ios.remove(&id) else { return };
+        if io.kind == PeerKind::Discard && *result == Err(DiskFault::Unsupported) {
+            // A disk that only said that it discards is no broken one (T22).
+            let kind = PeerKind::Zeroes { unmap: true };
+            self.link_mut().peer_ios.insert(id, PeerIo { kind, ..io });
+            return self.write_peer_io(id);
+        }
         let PeerIo { volume, extent, kind, block_id, flags, epoch, .. } = io;
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
@@ -272,6 +294,7 @@ impl Node {
         }
         self.peer_write_left(volume, extent);
         self.start_waiting_ios();
+        self.retry_ranges(volume); // A resync request may have waited for this write.
     }
 
     fn answer_peer_write(

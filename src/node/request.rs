@@ -54,10 +54,11 @@ impl Node {
             *queue = kept;
             taken
         };
-        let (parked, waiting) = (take(&mut v.parked), take(&mut v.waiting));
+        let (postponed, parked) = (take(&mut v.postponed), take(&mut v.parked));
+        let waiting = take(&mut v.waiting);
         v.live -= waiting.len() as u32; // Admitted already, unlike those that are parked.
         let others_waited = !waiting.is_empty();
-        for Parked { id, .. } in parked.into_iter().chain(waiting) {
+        for Parked { id, .. } in postponed.into_iter().chain(parked).chain(waiting) {
             self.reply(id, Err(ReplyError::Shutdown));
         }
         if others_waited {
@@ -94,6 +95,14 @@ impl Node {
         }
     }
 
+    /// Work: lets new requests in.
+    pub(super) fn open_gate(&mut self, volume: VolumeId) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.gate = v.gate.saturating_sub(1);
+            self.retry_parked = true;
+        }
+    }
+
     /// Whether new requests have to wait (D5).
     fn must_wait(&self, volume: VolumeId) -> bool {
         let Some(v) = self.volumes.get(&volume) else { return false };
@@ -108,9 +117,8 @@ impl Node {
     pub(super) fn admit_parked(&mut self) {
         for volume in self.volume_ids() {
             while !self.must_wait(volume) {
-                let Some(parked) = self.volumes.get_mut(&volume).and_then(|v| v.parked.pop_front()) else {
-                    break;
-                };
+                let Some(v) = self.volumes.get_mut(&volume) else { break };
+                let Some(parked) = v.postponed.pop_front().or_else(|| v.parked.pop_front()) else { break };
                 self.admit(volume, parked);
             }
         }

@@ -40,8 +40,8 @@ pub(super) enum Finish {
     /// Blocks are missing.
     #[default]
     No,
-    /// All are here; a ping proves that the source knows it (W176).
-    Pinging,
+    /// All are here; this ping proves that the source knows it (W176).
+    Pinging { ping: u64 },
     /// The result is being made durable (I34).
     Writing,
 }
@@ -59,6 +59,8 @@ pub(super) struct Resync {
     marks: Vec<(Moment, u64)>,
     /// What must be durable before the first exchange is.
     pub(super) ready: bool,
+    /// Number of this run: what is left of an earlier one must not be taken for its own.
+    pub(super) run: u64,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) last_exchange: u64,
     /// Source: requests that wait for a range or for readiness.
@@ -81,7 +83,7 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    fn new(now: Moment, total: u64) -> Self {
+    fn new(now: Moment, total: u64, run: u64) -> Self {
         Self {
             total,
             failed: 0,
@@ -90,8 +92,9 @@ impl Resync {
             paused: Duration::ZERO,
             marks: vec![(now, total)],
             ready: false,
+            run,
             exchanges: Vec::new(),
-            last_exchange: 0,
+            last_exchange: run << 40,
             deferred: Vec::new(),
             cursor: BitIndex::new(0),
             scanned: false,
@@ -124,6 +127,11 @@ impl Resync {
     pub(super) fn end(&mut self, id: u64) -> Option<Exchange> {
         let at = self.exchanges.iter().position(|exchange| exchange.id == id)?;
         Some(self.exchanges.swap_remove(at))
+    }
+
+    /// Whether this exchange is under way.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.id == id)
     }
 
     /// The exchange about exactly these sectors.
@@ -193,7 +201,8 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.target_said_done = false;
         let total = v.bits_set();
-        v.resync = Some(Resync::new(now, total));
+        v.resync_runs += 1;
+        v.resync = Some(Resync::new(now, total, v.resync_runs));
         if self.change(volume, change, Manner::SOFT) != StateResult::Success {
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.resync = None;

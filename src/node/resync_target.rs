@@ -13,9 +13,11 @@ use super::resync::{Exchange, Finish};
 use super::resync_rate::{Rates, next_request};
 use super::state::{Conn, Disk, StateChange, flags};
 use super::tickets::Purpose;
+use super::transfer_log::TransferLog;
 use super::uuids::uuids_text;
 use super::worker::Work;
 use crate::buffer::Buf;
+use crate::config::options::Protocol;
 use crate::units::{BLOCK_SECTORS, BitIndex, Extent, Sector, VolumeId};
 use crate::wire::packet::{BlockAck, BlockId, BlockRange, BlockRequest, DpFlags, Packet};
 
@@ -67,6 +69,12 @@ impl Node {
     /// Asks for blocks while the budget and the window last (D106, D107).
     pub(super) fn ask_for_blocks(&mut self, volume: VolumeId) {
         let window = u64::from(self.link().max_buffers()) / 2 * BLOCK_SECTORS;
+        // A write that was answered before the peer's disk had it: the peer could read what it
+        // replaces, and that would replace it here (I28).
+        let answers_early = self.link().protocol() != Protocol::C;
+        let unsettled = |log: &TransferLog, volume: VolumeId, extent: Extent| {
+            answers_early && log.has_unsettled_write(volume, extent)
+        };
         loop {
             let Some(v) = self.volumes.get_mut(&volume) else { return };
             let end = v.end;
@@ -93,6 +101,10 @@ impl Node {
                 return;
             };
             let past = BitIndex::new(first.get() + count);
+            if unsettled(&self.log, volume, extent) {
+                resync.cursor = first;
+                return;
+            }
             if v.ranges.busy(extent) {
                 // An application writes there: again at the next tick. Blocks exchanged already and
                 // not settled are passed over.
@@ -203,15 +215,22 @@ impl Node {
                 continue;
             }
             resync.flushing = std::mem::take(&mut resync.unflushed);
+            let run = resync.run;
             resync.flush_at = None;
-            self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ResyncFlush);
+            self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ResyncFlush { run });
         }
     }
 
     /// Written blocks are durable: they are in sync, and the source hears of it (D122, T1).
-    pub(super) fn resync_flush_done(&mut self, volume: VolumeId, result: &Result<Option<Buf>, DiskFault>) {
+    pub(super) fn resync_flush_done(
+        &mut self,
+        volume: VolumeId,
+        run: u64,
+        result: &Result<Option<Buf>, DiskFault>,
+    ) {
         let now = self.now;
-        let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) else { return };
+        let resync = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut());
+        let Some(resync) = resync.filter(|resync| resync.run == run) else { return };
         let done = std::mem::take(&mut resync.flushing);
         if !resync.unflushed.is_empty() {
             resync.flush_at = Some(now.after(FLUSH_SPACING));
@@ -223,18 +242,19 @@ impl Node {
             self.disk_fault(volume, fault, "a flush");
         }
         for Exchange { id, extent } in done {
-            if self.end_exchange(volume, id).is_none() {
+            // While the range is still held: a write that waits for it may set the bits again (T6).
+            let Some(v) = self.volumes.get_mut(&volume) else { return };
+            if !v.resync.as_ref().is_some_and(|resync| resync.has(id)) {
                 continue;
             }
-            if !ok {
-                self.count_failed(volume, extent);
-                self.ack(volume, extent, BlockId::RESYNC, Packet::NegAck);
-                continue;
-            }
-            if let Some(v) = self.volumes.get_mut(&volume) {
+            if ok {
                 v.set_in_sync(extent);
+            } else {
+                self.count_failed(volume, extent);
             }
-            self.ack(volume, extent, BlockId::RESYNC, Packet::RsWriteAck);
+            self.end_exchange(volume, id);
+            let packet = if ok { Packet::RsWriteAck } else { Packet::NegAck };
+            self.ack(volume, extent, BlockId::RESYNC, packet);
         }
         self.note_progress(volume);
         self.flush_for_resync();
@@ -288,19 +308,28 @@ impl Node {
             return;
         }
         resync.next_tick = None;
-        resync.finish = Finish::Pinging;
         self.ping();
+        let ping = self.link().alive.pings;
+        if let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) {
+            resync.finish = Finish::Pinging { ping };
+        }
     }
 
-    /// A ping was answered: the source has processed all acks (W203).
+    /// A ping was answered: the source has processed all acks sent before it (W203). An answer to an
+    /// earlier one says nothing of them.
     pub(super) fn pong_for_resync(&mut self) {
+        let pongs = self.link().alive.pongs;
         for volume in self.volume_ids() {
-            let waiting = self
-                .volumes
-                .get(&volume)
-                .is_some_and(|v| v.resync.as_ref().is_some_and(|r| r.finish == Finish::Pinging));
-            if waiting {
-                self.write_resync_result(volume);
+            let Some(v) = self.volumes.get_mut(&volume) else { continue };
+            let set = v.bits_set();
+            let Some(resync) = v.resync.as_mut() else { continue };
+            match resync.finish {
+                Finish::Pinging { ping } if pongs >= ping && set > resync.failed => {
+                    resync.finish = Finish::No; // A write failed meanwhile.
+                    self.target_progress(volume);
+                }
+                Finish::Pinging { ping } if pongs >= ping => self.write_resync_result(volume),
+                Finish::No | Finish::Pinging { .. } | Finish::Writing => {}
             }
         }
     }
@@ -346,7 +375,8 @@ impl Node {
         if !v.state.conn.is_sync_target() {
             return;
         }
-        let failed = v.resync.as_ref().map_or(0, |r| r.failed);
+        // Bits that are set now are of writes that failed since.
+        let failed = v.bits_set();
         let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
         self.say_resync_done(volume);
         if failed > 0 {

@@ -40,8 +40,13 @@ impl Node {
         link.alive.stop();
         link.state_sent = false;
         link.replies.clear();
-        link.peer_reads.clear();
+        let reads = std::mem::take(&mut link.peer_reads);
         link.phase = Phase::Closing(Closing::PeerIo);
+        for read in reads.into_values() {
+            if let Some(v) = self.volumes.get_mut(&read.volume) {
+                v.counters.lo = v.counters.lo.saturating_sub(1);
+            }
+        }
         self.drop_unstarted_resync_io();
         for volume in self.volume_ids() {
             self.stop_resync(volume);

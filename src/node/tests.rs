@@ -195,19 +195,7 @@ impl World {
     }
 
     fn attach_disk(&mut self, host: usize, data_bytes: u64, meta: MetaPlace) {
-        let disk = DiskFacts {
-            data_bytes,
-            meta_bytes: DISK_BYTES as u64,
-            meta,
-            logical_block_bytes: 512,
-            physical_block_bytes: 512,
-            io_min_bytes: 0,
-            io_opt_bytes: 0,
-            max_io_bytes: 1 << 20,
-            discards: true,
-            separate_meta: meta != MetaPlace::Internal,
-            path: "/dev/memory".into(),
-        };
+        let disk = facts(data_bytes, meta);
         let options = self.disk_options.clone();
         let outcome =
             self.command(host, Command::Attach { volume: VOLUME, disk, options: Box::new(options) });
@@ -514,6 +502,23 @@ impl World {
         assert!(world.command(0, Command::Primary { volume: VOLUME, force: true }).is_success());
         world.settle();
         world
+    }
+}
+
+/// What the shell finds out about a disk in memory.
+fn facts(data_bytes: u64, meta: MetaPlace) -> DiskFacts {
+    DiskFacts {
+        data_bytes,
+        meta_bytes: DISK_BYTES as u64,
+        meta,
+        logical_block_bytes: 512,
+        physical_block_bytes: 512,
+        io_min_bytes: 0,
+        io_opt_bytes: 0,
+        max_io_bytes: 1 << 20,
+        discards: true,
+        separate_meta: meta != MetaPlace::Internal,
+        path: "/dev/memory".into(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Purpose {
     /// The flush behind barrier acks up to this epoch.
     EpochFlush { covers: EpochKey },
     /// The flush behind resync acks.
-    ResyncFlush,
+    ResyncFlush { run: u64 },
     /// A step of the activity-log transaction.
     Activity { step: ActivityStep },
     /// A read of the attach procedure.
@@ -58,8 +58,10 @@ pub(super) enum ActivityStep {
 pub(super) struct Operation {
     pub(super) volume: VolumeId,
     pub(super) purpose: Purpose,
-    /// It flushes the data device.
+    /// It is a flush.
     pub(super) flush: bool,
+    /// It is one of the data device.
+    pub(super) flushes_data: bool,
 }
 
 /// The operations under way; a ticket's number is its slot.
@@ -103,12 +105,13 @@ impl Node {
     pub(super) fn start_disk(&mut self, volume: VolumeId, device: Device, op: DiskOp, purpose: Purpose) {
         let disk = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut());
         let flushed = disk.filter(|disk| disk.flushes_data(device, &op));
-        let flush = flushed.is_some();
+        let flush = matches!(op, DiskOp::Flush);
+        let flushes_data = flushed.is_some();
         if let Some(disk) = flushed {
             disk.unflushed = false;
             disk.flushing += 1;
         }
-        let ticket = self.tickets.put(Operation { volume, purpose, flush });
+        let ticket = self.tickets.put(Operation { volume, purpose, flush, flushes_data });
         self.effects.push_back(Effect::Disk { ticket, volume, device, op });
     }
 
@@ -121,10 +124,15 @@ impl Node {
 
     /// A disk operation ended.
     pub(super) fn on_disk_done(&mut self, ticket: Ticket, result: Result<Option<Buf>, DiskFault>) {
-        let Some(Operation { volume, purpose, flush }) = self.tickets.take(ticket) else { return };
-        if flush && let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+        let Some(Operation { volume, purpose, flush, flushes_data }) = self.tickets.take(ticket) else {
+            return;
+        };
+        // A device that cannot flush has nothing to flush; one that cannot write is broken.
+        let result = if flush && result == Err(DiskFault::Unsupported) { Ok(None) } else { result };
+        if flushes_data && let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut())
+        {
             disk.flushing -= 1;
-            disk.unflushed |= !matches!(result, Ok(_) | Err(DiskFault::Unsupported));
+            disk.unflushed |= result.is_err();
         }
         match purpose {
             Purpose::Local { key } => self.local_done(key, result),
@@ -140,7 +148,7 @@ impl Node {
             Purpose::PeerPreflush { io } => self.peer_preflush_done(io, &result),
             Purpose::PeerRead { io } => self.peer_read_done(io, result),
             Purpose::EpochFlush { covers } => self.epoch_flush_done(volume, covers, &result),
-            Purpose::ResyncFlush => self.resync_flush_done(volume, &result),
+            Purpose::ResyncFlush { run } => self.resync_flush_done(volume, run, &result),
             Purpose::Activity { step } => self.activity_done(volume, step, &result),
             Purpose::Attach { step } => self.attach_read(volume, step, result),
         }

@@ -231,6 +231,17 @@ impl TransferLog {
         self.iter().map(|(key, _)| key).collect()
     }
 
+    /// Whether a write to these sectors was sent that may not be on the peer's disk.
+    pub(super) fn has_unsettled_write(&self, volume: VolumeId, extent: Extent) -> bool {
+        self.iter().any(|(_, req)| {
+            req.volume == volume
+                && req.kind.is_write()
+                && req.net.used
+                && !req.net.done
+                && req.extent.overlaps(extent)
+        })
+    }
+
     /// Writes counted into the current epoch.
     pub(super) const fn current_writes(&self) -> u32 {
         self.current_writes

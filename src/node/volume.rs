@@ -104,6 +104,8 @@ pub(super) struct Volume {
     pub(super) marks: Marks,
     /// New requests wait: a bitmap is about to be sent (T41), or the disk changes.
     pub(super) gate: u32,
+    /// Requests that were admitted and taken back, before those that wait (D13).
+    pub(super) postponed: VecDeque<Parked>,
     /// Requests that wait for admission (D5).
     pub(super) parked: VecDeque<Parked>,
     /// Writes that wait for an overlapping range (D11).
@@ -122,6 +124,8 @@ pub(super) struct Volume {
     /// Flushes that wait for the disk or a barrier ack.
     pub(super) flushes: Vec<PendingFlush>,
     pub(super) resync: Option<Resync>,
+    /// Resyncs that were begun.
+    pub(super) resync_runs: u64,
     pub(super) bitmap_in: Option<BitmapReceiver>,
     /// How far the own bitmap is sent, between two pieces.
     pub(super) bitmap_out: Option<BitmapSender>,
@@ -188,6 +192,7 @@ impl Volume {
             negotiated: None,
             marks: Marks::default(),
             gate: 0,
+            postponed: VecDeque::new(),
             parked: VecDeque::new(),
             waiting: VecDeque::new(),
             al_waiting: VecDeque::new(),
@@ -198,6 +203,7 @@ impl Volume {
             live: 0,
             flushes: Vec::new(),
             resync: None,
+            resync_runs: 0,
             bitmap_in: None,
             bitmap_out: None,
             seq_sent: 0,

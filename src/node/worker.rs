@@ -95,6 +95,8 @@ pub(super) enum Work {
     CloseDisk { volume: VolumeId },
     /// Both fresh disks are declared equal (S48).
     SkipInitialSync { volume: VolumeId },
+    /// What the gate was closed for is done.
+    OpenGate { volume: VolumeId },
     /// Wake the command that waits for all work before this.
     Wake { command: CommandId },
 }
@@ -229,6 +231,7 @@ impl Node {
             }
             Work::CloseDisk { volume } => self.close_disk(volume),
             Work::SkipInitialSync { volume } => self.skipped_initial_sync(volume),
+            Work::OpenGate { volume } => self.open_gate(volume),
             Work::Wake { command } => self.wake_command(command),
         }
     }

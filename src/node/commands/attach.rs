@@ -226,8 +226,10 @@ impl Node {
             self.worker.push(Work::SetAllBits { volume });
         }
         // The superblock says "attached" before any I/O (M93), and a grown bitmap is on disk.
+        self.gate(volume, true);
         self.worker.push(Work::WriteBitmap { volume, all: false });
         self.worker.push(Work::SyncMeta { volume });
+        self.worker.push(Work::OpenGate { volume });
         let text = format!("size = {} KB", self.volumes.get(&volume).map_or(0, |v| v.end.get()) / 2);
         self.say(LogLevel::Info, Some(volume), text);
     }
@@ -303,7 +305,8 @@ impl AttachJob {
             return Err(Outcome::with(111, text));
         }
         // Without a peer the size agreed last stays; a first attach takes what there is (W58).
-        let last = superblock.la_size;
+        // More than the disk has is none of a sound superblock, and has no bits.
+        let last = superblock.la_size.min(offered);
         let size = match (last.get(), configured.get()) {
             (0, _) => offered,
             (_, 0) => Sector::new(last.get().min(offered.get())),

@@ -2,8 +2,10 @@
 
 use super::super::Node;
 use super::super::command::{Command, Outcome};
+use super::super::effect::LogLevel;
 use super::super::state::Conn;
 use super::{code, unknown_minor};
+use crate::config::options::DiskOptions;
 
 impl Node {
     /// `disk-options`, `net-options` and `resource-options`.
@@ -13,7 +15,14 @@ impl Node {
                 let Some(v) = self.volumes.get_mut(volume) else { return unknown_minor() };
                 let connected = v.state.conn >= Conn::Connected;
                 let Some(disk) = v.disk.as_deref_mut() else { return Outcome::of(code::NO_DISK) };
-                disk.options = (**options).clone();
+                // The extents that are hot now would not be in the log on disk, or the superblock would
+                // not say that there is none (I13, D92).
+                let (was, wanted) = (disk.options.al_updates, options.al_updates);
+                disk.options = DiskOptions { al_updates: was, ..(**options).clone() };
+                if was != wanted {
+                    let text = "al-updates takes effect with the next attach";
+                    self.say(LogLevel::Warn, Some(*volume), text);
+                }
                 if connected {
                     self.send_sync_param(*volume);
                 }

@@ -7,6 +7,7 @@ use super::super::command::Outcome;
 use super::super::effect::LogLevel;
 use super::super::rules::StateResult;
 use super::super::state::{Conn, Disk, Role, StateChange};
+use super::super::transfer_log::Req;
 use super::super::worker::Work;
 use super::{Job, Stage, TwoPhase, outcome_of, unknown_minor};
 use crate::units::VolumeId;
@@ -105,8 +106,13 @@ impl Node {
                 v.set_current(current);
             }
         }
+        // Clients may open it at once, but not write before that (M86).
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.gate += 1;
+        }
         self.worker.push(Work::FlushData { volume });
         self.worker.push(Work::SyncMeta { volume });
+        self.worker.push(Work::OpenGate { volume });
         if state.conn >= Conn::WFReportParams {
             if forced {
                 self.worker.push(Work::SendUuids { volume, flags: 0 });
@@ -134,8 +140,10 @@ impl Node {
             job.stage = Stage::Draining;
         }
         if matches!(job.stage, Stage::Draining) {
-            let busy =
-                self.log.iter().any(|(_, req)| req.volume == volume) || self.log.barriers_outstanding();
+            let postponed = self.volumes.get(&volume).is_some_and(|v| !v.postponed.is_empty());
+            let busy = postponed
+                || self.log.iter().any(|(_, req)| req.volume == volume)
+                || self.log.barriers_outstanding();
             if busy && self.holds_back(volume) {
                 let text = "requests are held back while I/O is suspended: resume-io first";
                 return Some(Outcome::with(StateResult::DeviceInUse.code(), text));
@@ -164,8 +172,10 @@ impl Node {
 
     /// Whether requests of the volume are not completed for no other reason than a suspension.
     fn holds_back(&self, volume: VolumeId) -> bool {
-        self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended())
-            && self.log.iter().any(|(_, req)| req.volume == volume && !req.completed && req.legs_ended())
+        let held = |(_, req): (_, &Req)| req.volume == volume && !req.completed && req.legs_ended();
+        self.volumes
+            .get(&volume)
+            .is_some_and(|v| v.state.is_suspended() && (!v.postponed.is_empty() || self.log.iter().any(held)))
     }
 
     /// `outdate` (S44).

@@ -88,3 +88,117 @@ fn a_barrier_is_not_acked_while_the_flush_that_covers_it_is_under_way() {
     world.release(1);
     assert!(is_answered(&mut world, flush), "{}", world.logs());
 }
+
+#[test]
+fn a_resync_to_a_primary_ends_although_its_writes_are_answered_before_the_peer_has_them() {
+    // I28: the source must not be asked for a block that it is still to write.
+    const SLOW_BLOCK: u64 = 700;
+    let mut world = World::synced(protocol(Protocol::A));
+    let outcome = world.command(0, Command::Invalidate { volume: VOLUME });
+    assert!(outcome.is_success(), "{outcome:?}\n{}", world.logs());
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
+    world.hosts[1].keeps = |_, op| match op {
+        DiskOp::Write { offset, .. } => *offset == SLOW_BLOCK * 4096,
+        DiskOp::Read { .. } | DiskOp::Flush | DiskOp::Discard { .. } | DiskOp::Zero { .. } => false,
+    };
+    world.write(0, SLOW_BLOCK, 9);
+    let until = world.now.after(std::time::Duration::from_secs(2));
+    while world.now < until && world.step() {}
+    world.release(1);
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    );
+    assert_eq!(world.hosts[0].disk[SLOW_BLOCK as usize * 4096], 9);
+    world.assert_equal_disks();
+}
+
+#[test]
+fn nothing_is_written_before_the_superblock_says_primary() {
+    // M86
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    world.settle();
+    world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
+    let command = Command::Primary { volume: VOLUME, force: false };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.step_until(|world| world.hosts[0].state().contains("Primary/Secondary"));
+    let write = world.submit(0, write_of(0, 7));
+    assert!(!is_answered(&mut world, write));
+    assert_eq!((world.hosts[0].disk[0], world.hosts[1].disk[0]), (0, 0));
+    world.release(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)));
+    world.assert_equal_disks();
+}
+
+#[test]
+fn a_disk_whose_activity_log_cannot_be_written_is_given_up() {
+    // I17, D163: whatever the error is called.
+    let mut world = World::synced(plain());
+    world.hosts[0].fails = |device, op| {
+        let log = device == Device::Meta && matches!(op, DiskOp::Write { .. });
+        log.then_some(DiskFault::Unsupported)
+    };
+    world.write(0, 1500, 7);
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+    assert_eq!((world.hosts[0].disk[1500 * 4096], world.hosts[1].disk[1500 * 4096]), (0, 7));
+}
+
+#[test]
+fn a_disk_that_cannot_discard_after_all_is_filled_with_zeroes() {
+    // T22
+    let mut world = World::synced(plain());
+    world.write(0, 3, 7);
+    world.hosts[1].fails = |_, op| matches!(op, DiskOp::Discard { .. }).then_some(DiskFault::Unsupported);
+    let extent = Extent::new(Sector::new(24), 8).unwrap();
+    assert_eq!(world.request(0, Request::Trim { extent, fua: false }), Ok(None));
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary UpToDate/UpToDate",
+        "Connected Secondary/Primary UpToDate/UpToDate",
+    );
+    world.assert_equal_disks();
+}
+
+#[test]
+fn nothing_is_written_to_a_new_disk_before_its_superblock_says_attached() {
+    // M93: a Primary without a disk gets one while clients write.
+    let mut world = World::synced(plain());
+    world.cut();
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.hosts[0].apply_al();
+    world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
+    let options = Box::new(world.disk_options.clone());
+    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
+    let command = Command::Attach { volume: VOLUME, disk, options };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.step_until(|world| world.hosts[0].state().contains("UpToDate/"));
+    let write = world.submit(0, write_of(0, 7));
+    for _ in 0..20 {
+        world.deliver(0);
+    }
+    assert_eq!((world.reply(0, write), world.hosts[0].disk[0]), (None, 0));
+    world.release(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+}
+
+#[test]
+fn al_updates_are_not_switched_under_the_extents_in_use() {
+    // I13, D92
+    let mut world = World::synced(plain());
+    world.cut();
+    let options = Box::new(DiskOptions { al_updates: false, ..world.disk_options.clone() });
+    assert!(world.command(0, Command::ChangeDiskOptions { volume: VOLUME, options }).is_success());
+    world.hosts[0].began.clear();
+    world.write(0, 1500, 7);
+    let log = world.hosts[0].began.iter().position(|op| op.starts_with("Meta Write"));
+    let data = world.hosts[0].began.iter().position(|op| op.starts_with("Data Write"));
+    assert!(log.is_some() && log < data, "{:?}", world.hosts[0].began);
+}

@@ -27,6 +27,7 @@ fn requests_that_nobody_waits_for_never_begin() {
 #[test]
 fn requests_held_back_keep_no_command_waiting() {
     let mut world = World::synced(plain());
+    world.write(0, 2, 2); // The extent is hot: the next write there begins at once.
     let held = world.submit(0, write_of(1, 1));
     assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
     world.settle();
