@@ -160,24 +160,24 @@ mod tests {
         }
         assert_eq!(outbox.unsent().bytes, expected.len());
         let total = expected.len();
-        let reader = std::thread::spawn(move || {
+        let read = move || {
             let mut got = vec![0; total];
             far.read_exact(&mut got).unwrap();
             got
-        });
-        let mut blocked = false;
+        };
+        // Nobody reads before the socket is full.
+        assert!(matches!(outbox.flush(&near), Sent::Blocked), "the socket took everything at once");
+        let reader = std::thread::spawn(read);
         loop {
             match outbox.flush(&near) {
                 Sent::All => break,
                 Sent::Blocked => {
-                    blocked = true;
                     let mut fd = [rustix::event::PollFd::new(&near, rustix::event::PollFlags::OUT)];
                     rustix::event::poll(&mut fd, None).unwrap();
                 }
                 Sent::Failed(errno) => panic!("errno {errno}"),
             }
         }
-        assert!(blocked, "the test did not reach a full socket");
         assert_eq!(outbox.unsent(), Unsent { bytes: 0, moved: total as u64 });
         assert!(reader.join().unwrap() == expected);
     }
