@@ -148,7 +148,10 @@ impl<C: Core> Resource<C> {
                 Err(volume) => self.closed(io, volume),
             },
             Message::Status { reply } => reply.send(self.core.status()),
-            Message::HandlerDone { call, exit } => self.feed(io, Input::HandlerDone { call, exit }),
+            Message::HandlerDone { call, exit } => {
+                self.feed(io, Input::HandlerDone { call, exit });
+                self.resume(io); // The peer's packets may have waited for it.
+            }
             Message::EndClients => self.end_clients(io),
             Message::Shutdown => {
                 self.stopping = true;

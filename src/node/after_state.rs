@@ -164,6 +164,7 @@ impl Node {
 
     /// Work: fencing succeeded, or a disconnect ended; dirty superblocks are written (S26).
     pub(super) fn after_connection(&mut self) {
+        self.thaw_after_fencing();
         self.sync_all_meta();
     }
 }

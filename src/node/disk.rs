@@ -26,8 +26,9 @@ impl Node {
             }
             Some(OnIoError::PassOn) | None => {}
             Some(OnIoError::CallLocalIoError) => {
-                self.call_handler("local-io-error", Some(volume));
-                self.give_up_disk(volume, what);
+                // Before the peer is told (A19).
+                self.worker.push(Work::RunHandler { name: "local-io-error", volume });
+                self.worker.push(Work::GiveUpDisk { volume, what: what.to_owned() });
             }
             Some(OnIoError::Detach) => self.give_up_disk(volume, what),
         }
@@ -47,7 +48,10 @@ impl Node {
         self.give_up_disk(volume, what);
     }
 
-    fn give_up_disk(&mut self, volume: VolumeId, place: &str) {
+    pub(super) fn give_up_disk(&mut self, volume: VolumeId, place: &str) {
+        if self.volumes.get(&volume).is_none_or(|v| v.state.disk <= Disk::Failed) {
+            return;
+        }
         let text = format!("Local IO failed in {place}. Detaching...");
         self.say(LogLevel::Error, Some(volume), text);
         self.force(volume, StateChange::disk(Disk::Failed));

@@ -91,6 +91,7 @@ impl Node {
         if old.conn < Conn::Connected && new.conn >= Conn::Connected {
             v.marks.al_suspended = false;
             v.reset_seq();
+            self.links[0].connect_count += 1;
         }
         if old.disk == Disk::Inconsistent
             && old.pdsk == Disk::Inconsistent

@@ -1,19 +1,16 @@
-//! The peer's states: what they change here, and the sync handshake that decides whose data counts
-//! (S32, S66). Here too: the dispatch of everything the peer sends.
+//! The peer's states and what they change here (S32); the handshake they may call for is in
+//! `sync_handshake.rs`. Here too: the dispatch of everything the peer sends.
 
 use super::Node;
 use super::conflict::ack_of;
-use super::decision::Action;
-use super::decision::compare::{self, Side, Uuids};
-use super::decision::handshake::{Facts, Next, Outcome, Verdict, decide};
 use super::effect::Effect;
 use super::input::SocketId;
 use super::link::Phase;
-use super::parameters::policies_of;
 use super::peer_ack::Answer;
 use super::peer_write::{PeerKind, WritePacket};
 use super::rules::{Manner, StateResult};
-use super::state::{Conn, Disk, Role, State, StateChange};
+use super::state::{Conn, Disk, State, StateChange};
+use super::sync_handshake::Meeting;
 use super::worker::Work;
 use crate::buffer::Buf;
 use crate::units::{Extent, VolumeId};
@@ -169,16 +166,18 @@ impl Node {
             return self.ignore_volume("P_STATE", volume);
         }
         match State::from_word(word) {
-            Ok(peer) => self.receive_state(volume, word, peer),
+            Ok(peer) => self.receive_state(volume, word, peer, None),
             Err(error) => self.protocol_error(&format!("P_STATE: {error}")),
         }
     }
 
-    fn receive_state(&mut self, volume: VolumeId, word: u32, peer: State) {
+    /// What the peer's state changes here. `aborted` is its disk state if an earlier try has found that
+    /// its attach comes to nothing (S32.8).
+    pub(super) fn receive_state(&mut self, volume: VolumeId, word: u32, peer: State, aborted: Option<Disk>) {
         let Some(v) = self.volumes.get(&volume) else { return };
         let os = v.state;
         let peer_flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
-        let mut peer_disk = real_peer_disk(peer.disk, peer_flags);
+        let mut peer_disk = aborted.unwrap_or_else(|| real_peer_disk(peer.disk, peer_flags));
         if os.conn <= Conn::TearDown {
             return;
         }
@@ -209,19 +208,7 @@ impl Node {
             conn = Conn::Behind;
         }
         if self.needs_handshake(volume, os, peer) {
-            match self.sync_handshake(volume, peer, peer_disk) {
-                Decision::Conn(decided) => conn = decided,
-                Decision::FullSync(decided) => {
-                    return self.write_before_handshake(volume, word, decided);
-                }
-                Decision::Refused { dry_run } => match self.refused_handshake(volume, os, peer, dry_run) {
-                    Some(disk) => {
-                        peer_disk = disk;
-                        conn = Conn::Connected;
-                    }
-                    None => return,
-                },
-            }
+            return self.begin_handshake(Meeting { volume, word, os, peer, peer_disk });
         }
         self.accept_state(volume, os, peer, peer_disk, conn);
     }
@@ -242,7 +229,7 @@ impl Node {
 
     /// A full sync: all bits are set durably before the state says so (S66.13). The peer's further
     /// packets wait meanwhile.
-    fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
+    pub(super) fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
         let Some(socket) = self.link().data else { return };
         self.effects.push_back(Effect::Hold { socket, hold: true });
         self.worker.push(Work::SetAllBits { volume });
@@ -264,7 +251,13 @@ impl Node {
     }
 
     /// A refused handshake: who drops what (S32.7). Returns the peer's disk state to go on with.
-    fn refused_handshake(&mut self, volume: VolumeId, os: State, peer: State, dry_run: bool) -> Option<Disk> {
+    pub(super) fn refused_handshake(
+        &mut self,
+        volume: VolumeId,
+        os: State,
+        peer: State,
+        dry_run: bool,
+    ) -> Option<Disk> {
         if os.disk == Disk::Negotiating {
             self.force(volume, StateChange::disk(Disk::Failed));
             return None;
@@ -284,7 +277,14 @@ impl Node {
     }
 
     /// Takes over the peer's state (S32.8 to 13).
-    fn accept_state(&mut self, volume: VolumeId, os: State, peer: State, peer_disk: Disk, conn: Conn) {
+    pub(super) fn accept_state(
+        &mut self,
+        volume: VolumeId,
+        os: State,
+        peer: State,
+        peer_disk: Disk,
+        conn: Conn,
+    ) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.consider_resync = false;
         let mut ns = State {
@@ -346,113 +346,6 @@ impl Node {
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");
     }
-
-    /// Decides whose data counts (S66).
-    fn sync_handshake(&mut self, volume: VolumeId, peer: State, peer_disk: Disk) -> Decision {
-        let Some(facts) = self.handshake_facts(volume, peer, peer_disk) else {
-            return Decision::Conn(Conn::Connected);
-        };
-        let mut verdict = decide(&facts);
-        loop {
-            self.take_actions(volume, &verdict);
-            match verdict.next {
-                Next::Done(outcome) => {
-                    self.note_peer_copy(volume, outcome);
-                    return self.decision(outcome, facts.tentative);
-                }
-                Next::TryDemotion(pending) => {
-                    let demote = StateChange::role(Role::Secondary);
-                    let demoted = self.change(volume, demote, Manner::SOFT) == StateResult::Success;
-                    verdict = pending.resume(demoted);
-                }
-            }
-        }
-    }
-
-    fn decision(&self, outcome: Outcome, tentative: bool) -> Decision {
-        match (outcome, outcome.conn()) {
-            (_, Some(conn)) if outcome.is_full() => Decision::FullSync(conn),
-            (_, Some(conn)) => Decision::Conn(conn),
-            (_, None) => {
-                let own = self.link().config.as_ref().is_some_and(|config| config.tentative);
-                Decision::Refused { dry_run: tentative && !own }
-            }
-        }
-    }
-
-    fn handshake_facts(&self, volume: VolumeId, peer: State, peer_disk: Disk) -> Option<Facts> {
-        let v = self.volumes.get(&volume)?;
-        let theirs = v.peer_uuids?;
-        let link = self.link();
-        let config = link.config.as_ref()?;
-        let net = &config.options;
-        let primary = |role: Role| role == Role::Primary;
-        let own = Side {
-            uuids: Uuids::from(v.uuids()),
-            crashed: v.marks.crashed_primary,
-            primary: primary(v.state.role),
-        };
-        let peer_side = Side {
-            uuids: Uuids { current: theirs.current, bitmap: theirs.bitmap, history: theirs.history },
-            crashed: theirs.flags & 2 != 0,
-            primary: primary(peer.role),
-        };
-        Some(Facts {
-            compare: compare::Facts {
-                own,
-                peer: peer_side,
-                resolve: link.resolver,
-                apv: u32::from(link.apv),
-                write_same: link.features.large_trims(),
-            },
-            disk: v.state.disk,
-            negotiated: v.negotiated.map_or(Disk::Diskless, |(disk, _)| disk),
-            peer_disk,
-            own_bits: v.bits_sent,
-            peer_bits: theirs.bits,
-            peer_flags: theirs.flags,
-            bits_set: v.bits_set(),
-            discard_my_data: v.marks.discard_my_data,
-            policies: policies_of(net),
-            always_asbp: net.always_asbp,
-            rr_conflict: net.rr_conflict,
-            tentative: config.tentative || link.dry_run,
-        })
-    }
-
-    /// Logs, handlers and corrections of a verdict.
-    fn take_actions(&mut self, volume: VolumeId, verdict: &Verdict) {
-        for action in &verdict.actions {
-            match action {
-                Action::Log(level, text) => self.say(*level, Some(volume), text.clone()),
-                Action::Handler(name) => self.call_handler(name, Some(volume)),
-            }
-        }
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if let Some(fix) = verdict.comparison.own_fix
-            && let Some(disk) = v.disk.as_deref_mut()
-        {
-            disk.superblock.uuids.bitmap = fix.bitmap;
-            disk.superblock.uuids.history = fix.history;
-            disk.dirty = true;
-        }
-        if let Some(fix) = verdict.comparison.peer_fix
-            && let Some(theirs) = &mut v.peer_uuids
-        {
-            theirs.bitmap = fix.bitmap;
-            theirs.history = fix.history;
-        }
-    }
-}
-
-/// What the handshake decided.
-enum Decision {
-    Conn(Conn),
-    /// All bits are to be set first.
-    FullSync(Conn),
-    Refused {
-        dry_run: bool,
-    },
 }
 
 /// What the peer's disk is worth while it is Negotiating (S32.1).

@@ -14,6 +14,7 @@ use super::keepalive::KeepAlive;
 use super::peer_write::PeerIo;
 use super::rendezvous::{Rendezvous, Times};
 use super::state::Conn;
+use super::sync_handshake::Handshake;
 use super::transfer_log::ReqKey;
 use crate::buffer::Buf;
 use crate::config::options::{NetOptions, Protocol};
@@ -171,6 +172,12 @@ pub(super) struct Link {
     /// When the last connection ended.
     pub(super) parted_at: Option<Moment>,
     pub(super) refusals: Refusals,
+    /// How often a volume went to Connected or beyond (S1).
+    pub(super) connect_count: u64,
+    /// The sync handshake that waits for a handler.
+    pub(super) handshake: Option<Handshake>,
+    /// The connection ended while a handshake waited: close it afterwards.
+    pub(super) close_due: bool,
 }
 
 /// How many refused connections were told of lately: a flood must not fill the log.
@@ -219,6 +226,9 @@ impl Link {
             connected_at: Moment::default(),
             parted_at: None,
             refusals: Refusals::default(),
+            connect_count: 0,
+            handshake: None,
+            close_due: false,
         }
     }
 

@@ -28,7 +28,9 @@ mod conflict;
 mod disk;
 mod engine;
 mod epochs;
+mod fencing;
 mod greeting;
+mod handlers;
 mod handshake;
 mod keepalive;
 mod link;
@@ -46,6 +48,7 @@ mod resync_source;
 mod resync_target;
 mod route;
 mod snapshot;
+mod sync_handshake;
 mod teardown;
 mod tickets;
 mod transfer_log;
@@ -60,6 +63,7 @@ pub use effect::{Device, DiskOp, Effect, LogLevel, ReplyError};
 pub use input::{DiskFault, Input, Request, RequestId, SocketEnd, SocketId, Ticket};
 
 use commands::Jobs;
+use handlers::Waiter;
 use link::Link;
 use tickets::Tickets;
 use transfer_log::TransferLog;
@@ -96,6 +100,8 @@ pub struct Node {
     retry_parked: bool,
     /// Number of the last handler call.
     handler_calls: u64,
+    /// Who waits for handlers, by the number of the call.
+    handler_waits: BTreeMap<u64, Waiter>,
     /// When dirty superblocks are written at the latest (M82).
     meta_deadline: Option<Moment>,
 }
@@ -120,6 +126,7 @@ impl Node {
             state_serial: 0,
             retry_parked: false,
             handler_calls: 0,
+            handler_waits: BTreeMap::new(),
             meta_deadline: None,
         }
     }
@@ -199,16 +206,6 @@ impl Node {
     /// Says something to the operator.
     fn say(&mut self, level: LogLevel, volume: Option<VolumeId>, text: impl Into<String>) {
         self.effects.push_back(Effect::Log { level, volume, text: text.into() });
-    }
-
-    /// Calls a handler by name. What the core does next does not wait for it.
-    fn call_handler(&mut self, name: &'static str, volume: Option<VolumeId>) {
-        self.handler_calls += 1;
-        self.effects.push_back(Effect::Handler { call: self.handler_calls, name, volume });
-    }
-
-    fn on_handler_done(&mut self, call: u64, exit: i32) {
-        self.say(LogLevel::Debug, None, format!("handler call {call} left with exit code {exit}"));
     }
 
     /// A random 64-bit number.

@@ -14,6 +14,10 @@ use super::worker::Work;
 use crate::units::{BLOCK_BYTES, BitIndex, Extent, Moment, VolumeId};
 use crate::wire::packet::{BlockRequest, Packet};
 
+/// Handlers that may forbid a resync (S74).
+const BEFORE_TARGET: &str = "before-resync-target";
+/// See [`BEFORE_TARGET`].
+const BEFORE_SOURCE: &str = "before-resync-source";
 /// Progress marks: at most this many, this far apart (D136).
 const MARKS: usize = 8;
 const MARK_SPACING: Duration = Duration::from_secs(3);
@@ -181,7 +185,7 @@ impl Resync {
 }
 
 impl Node {
-    /// Work: becomes source or target (S58).
+    /// Work: is about to become source or target; a handler may have something against it (S58).
     pub(super) fn start_resync(&mut self, volume: VolumeId, side: Conn) {
         let Some(v) = self.volumes.get(&volume) else { return };
         if v.state.conn.is_resync_or_verify() {
@@ -190,8 +194,34 @@ impl Node {
         if v.state.conn < Conn::Connected || v.state.disk < Disk::Negotiating {
             return;
         }
+        let name = if side == Conn::SyncTarget { BEFORE_TARGET } else { BEFORE_SOURCE };
+        self.worker.push_front([
+            Work::SyncMeta { volume },
+            Work::RunHandler { name, volume },
+            Work::BeginResync { volume, side },
+        ]);
+    }
+
+    /// Work: becomes source or target, unless the handler that was just run forbids it (S58).
+    pub(super) fn begin_resync(&mut self, volume: VolumeId, side: Conn) {
         let target = side == Conn::SyncTarget;
-        self.call_handler(if target { "before-resync-target" } else { "before-resync-source" }, Some(volume));
+        match (self.worker.handler_exit(), target) {
+            (..=0, _) => {}
+            (3, false) => {
+                let text = "before-resync-source handler returned 3, ignored: no resync source says no";
+                self.say(LogLevel::Info, Some(volume), text);
+            }
+            (exit, _) => {
+                let name = if target { BEFORE_TARGET } else { BEFORE_SOURCE };
+                let text = format!("{name} handler returned {exit}, dropping connection.");
+                self.say(LogLevel::Error, Some(volume), text);
+                return self.disconnect_hard();
+            }
+        }
+        let Some(v) = self.volumes.get(&volume) else { return };
+        if v.state.conn < Conn::Connected || v.state.disk < Disk::Negotiating {
+            return; // Lost while the handler ran.
+        }
         let change = if target {
             StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
         } else {

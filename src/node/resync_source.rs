@@ -9,6 +9,7 @@ use super::rules::Manner;
 use super::state::{Conn, Disk, StateChange};
 use super::uuids::uuids_text;
 use crate::buffer::Buf;
+use crate::config::values::Fencing;
 use crate::units::{Extent, VolumeId};
 use crate::wire::digest::DigestAlg;
 use crate::wire::packet::{BlockAck, BlockId, BlockRequest, Packet};
@@ -188,7 +189,20 @@ impl Node {
         let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
         self.say(super::LogLevel::Info, Some(volume), text);
         self.peer_has_our_uuids(volume);
+        let running = self.volumes.get(&volume).is_some_and(|v| v.state.conn == Conn::SyncSource);
         let change = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::conn(Conn::Connected) };
         self.change(volume, StateChange { disk: Some(Disk::UpToDate), ..change }, Manner::HARD);
+        if running {
+            self.unfence(volume);
+        }
+    }
+
+    /// Everything is UpToDate on both nodes again: the peer need not be fenced any more (S82).
+    fn unfence(&mut self, volume: VolumeId) {
+        let policy = self.volumes.get(&volume).and_then(|v| v.disk.as_ref()).map(|disk| disk.options.fencing);
+        let healed = self.states().all(|s| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate);
+        if healed && policy.is_some_and(|policy| policy != Fencing::DontCare) {
+            self.call_handler("unfence-peer", None);
+        }
     }
 }

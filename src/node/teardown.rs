@@ -12,7 +12,7 @@ use crate::wire::{Phase as WirePhase, Reaction, Socket};
 impl Node {
     /// The connection is lost for this reason; the first reason stays (H5).
     pub(super) fn lose_link(&mut self, reason: Conn, why: &str) {
-        if !matches!(self.link().phase, Phase::Up) {
+        if !matches!(self.link().phase, Phase::Up) || self.link().close_due {
             return;
         }
         let text = format!("connection{} lost ({reason}): {why}", self.with_peer());
@@ -31,8 +31,13 @@ impl Node {
         self.lose_link(Conn::ProtocolError, why);
     }
 
-    /// Closes the sockets and begins to settle what was under way.
-    fn close_link(&mut self) {
+    /// Closes the sockets and begins to settle what was under way. A handshake that waits for a
+    /// handler comes to its end first (S75).
+    pub(super) fn close_link(&mut self) {
+        if self.link().handshake.is_some() {
+            self.link_mut().close_due = true;
+            return;
+        }
         self.drop_sockets();
         let now = self.now;
         let link = self.link_mut();
@@ -123,6 +128,7 @@ impl Node {
         self.link_mut().apv = 0;
         self.link_mut().resolver = false;
         self.link_mut().peer_digest = None;
+        self.fence_lost_peer();
         if self.link().cstate == Conn::Disconnecting {
             return self.stand_alone();
         }

@@ -1,7 +1,7 @@
 //! The worker: after-state-change work, metadata writes and ordered packets, strictly one after
 //! the other (S8, D2).
 //!
-//! A piece of work may start disk operations; the next one begins when all of them have ended.
+//! A piece of work may start disk operations, or a handler; the next one begins when all of them have ended.
 //! A piece that has several steps puts them at the front of the queue, so that nothing comes
 //! between. Packets for the data socket go through here while anything is queued, so that what a
 //! state change causes is on the wire before the data admitted after it.
@@ -73,8 +73,18 @@ pub(super) enum Work {
     WaitSyncUuid { volume: VolumeId },
     /// Take over the sync UUID and begin as target (S57).
     TakeSyncUuid { volume: VolumeId, uuid: u64 },
-    /// Begin the resync (S58).
+    /// Prepare to begin the resync: the handler first (S58).
     StartResync { volume: VolumeId, side: Conn },
+    /// Begin the resync, if the handler just run has nothing against it (S58).
+    BeginResync { volume: VolumeId, side: Conn },
+    /// Call a handler that something else waits for.
+    CallHandler { call: u64, name: &'static str, volume: Option<VolumeId> },
+    /// Run a handler and wait for it.
+    RunHandler { name: &'static str, volume: VolumeId },
+    /// The local-io-error handler has run: give the disk up (A19).
+    GiveUpDisk { volume: VolumeId, what: String },
+    /// The peer is fenced, and the generation that says so durable (S26.3).
+    ThawFenced,
     /// The metadata of a beginning run is durable: requests may go out (I34).
     ResyncReady { volume: VolumeId },
     /// The data of a finished run is durable: say so (T1).
@@ -109,6 +119,8 @@ pub(super) struct Worker {
     outstanding: u32,
     /// The head waits for something else than a disk; it is tried again when anything happens.
     blocked: bool,
+    /// Exit code of the handler that the last piece ran.
+    handler_exit: i32,
 }
 
 impl Worker {
@@ -146,6 +158,17 @@ impl Worker {
     /// the pieces that follow find no usable disk and do nothing.
     pub(super) const fn ended(&mut self) {
         self.outstanding -= 1;
+    }
+
+    /// The handler that the piece under way ran has ended.
+    pub(super) const fn handler_ended(&mut self, exit: i32) {
+        self.handler_exit = exit;
+        self.outstanding -= 1;
+    }
+
+    /// Exit code of the handler that the last piece ran.
+    pub(super) const fn handler_exit(&self) -> i32 {
+        self.handler_exit
     }
 
     /// The queued work, for those who look for a certain piece.
@@ -217,10 +240,19 @@ impl Node {
             Work::WaitSyncUuid { volume } => self.wait_sync_uuid(volume),
             Work::TakeSyncUuid { volume, uuid } => self.take_sync_uuid(volume, uuid),
             Work::StartResync { volume, side } => self.start_resync(volume, side),
+            Work::BeginResync { volume, side } => self.begin_resync(volume, side),
+            Work::CallHandler { call, name, volume } => {
+                self.effects.push_back(Effect::Handler { call, name, volume });
+            }
+            Work::RunHandler { name, volume } => self.run_handler(name, volume),
+            Work::GiveUpDisk { volume, what } => self.give_up_disk(volume, &what),
+            Work::ThawFenced => self.thaw_fenced(),
             Work::ResyncReady { volume } => self.resync_ready(volume),
             Work::ResyncDurable { volume } => self.resync_durable(volume),
             Work::ResumeHandshake { volume, word, conn } => self.resume_handshake(volume, word, conn),
             Work::Unhold { socket } => self.effects.push_back(Effect::Hold { socket, hold: false }),
+            // A promotion that fences holds the state, as the peer's next state could change it (S29 f).
+            Work::Introduce if self.is_fencing_promotion() => self.block_on(Work::Introduce),
             Work::Introduce => self.introduce(),
             Work::Sweep => self.sweep(),
             Work::Reconnect => self.reconnect(),

@@ -14,7 +14,7 @@ use super::Node;
 use super::command::{Command, CommandId, Outcome};
 use super::effect::Effect;
 use super::rules::StateResult;
-use super::state::{Disk, Role};
+use super::state::{Disk, Role, StateChange};
 use super::volume::Volume;
 use crate::units::{Moment, VolumeId};
 
@@ -68,7 +68,13 @@ enum Stage {
     /// Waits for a moment, then goes on asking.
     Sleeping {
         until: Moment,
-        tries: u32,
+        promotion: Promotion,
+    },
+    /// The fence-peer handler runs; then whether it was a success.
+    Fencing {
+        promotion: Promotion,
+        refused: StateResult,
+        done: Option<bool>,
     },
     /// Reads the metadata.
     Attaching(Box<AttachJob>),
@@ -81,6 +87,14 @@ enum Stage {
     Closing,
     /// Waits until the disk is gone.
     Detaching,
+}
+
+/// A promotion between two tries.
+#[derive(Clone, Copy, Debug)]
+struct Promotion {
+    change: StateChange,
+    tries: u32,
+    forced: bool,
 }
 
 /// Commands queued and under way.

@@ -78,16 +78,20 @@ impl Node {
         }
     }
 
-    /// Asks the peer to agree (S41.1, 2).
+    /// Asks the peer to agree; its refusal if this node's own rules do not allow it (S41.1, 2).
     fn ask_to_part(&mut self, outdate: bool, job: &mut Job) -> Option<Outcome> {
         let part = StateChange::conn(Conn::Disconnecting);
         let part = if outdate { StateChange { disk: Some(Disk::Outdated), ..part } } else { part };
         let change = match self.check_connection(part) {
-            Ok(()) => part,
             Err(StateResult::PrimaryNop) => StateChange { pdsk: Some(Disk::Outdated), ..part },
-            Err(refused) => return Some(outcome_of(refused)),
+            Ok(()) | Err(_) => part,
         };
         if let Err(refused) = self.check_connection(change) {
+            if outdate && matches!(refused, StateResult::IsDiskless | StateResult::LowerThanOutdated) {
+                self.disconnect_hard();
+                job.stage = Stage::Closing;
+                return None;
+            }
             return Some(outcome_of(refused));
         }
         self.parting = change;
@@ -110,10 +114,15 @@ impl Node {
                 job.stage = Stage::Closing;
             }
             Some(Some(_)) => {
-                self.link_mut().replies.remove(&None);
-                if outdate || self.ask_to_part(true, job).is_some() {
-                    self.disconnect_hard();
-                    job.stage = Stage::Closing;
+                let link = self.link_mut();
+                link.replies.remove(&None);
+                link.disconnect_sent = false;
+                if outdate {
+                    // It does not want us gone even so: a Primary that has no other data (S41.2).
+                    return Some(outcome_of(StateResult::CwFailedByPeer));
+                }
+                if let Some(refused) = self.ask_to_part(true, job) {
+                    return Some(refused);
                 }
             }
             Some(None) => return None,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::super::Node;
-use super::super::command::Outcome;
+use super::super::command::{CommandId, Outcome};
 use super::super::effect::LogLevel;
+use super::super::fencing::Fence;
 use super::super::rules::StateResult;
 use super::super::state::{Conn, Disk, Role, StateChange};
 use super::super::transfer_log::Req;
 use super::super::worker::Work;
-use super::{Job, Stage, TwoPhase, outcome_of, unknown_minor};
+use super::{Job, Promotion, Stage, TwoPhase, outcome_of, unknown_minor};
 use crate::units::VolumeId;
 
 /// How often a promotion is tried (S42.1).
@@ -21,64 +22,138 @@ impl Node {
         if !self.volumes.contains_key(&volume) {
             return Some(unknown_minor());
         }
-        let promote = StateChange::role(Role::Primary);
-        if let Stage::Sleeping { until, tries } = job.stage {
-            if self.now < until {
-                return None;
+        match job.stage {
+            Stage::Start => {
+                self.ping(); // Finds out early whether the peer is dead (S42.0).
+                let change = StateChange::role(Role::Primary);
+                job.stage = asking(volume, Promotion { change, tries: TRIES, forced: false });
             }
-            job.stage = Stage::Asking { request: TwoPhase::new(volume, promote), tries, forced: false };
-        }
-        if matches!(job.stage, Stage::Start) {
-            self.ping(); // Finds out early whether the peer is dead (S42.0).
-            job.stage =
-                Stage::Asking { request: TwoPhase::new(volume, promote), tries: TRIES, forced: false };
+            Stage::Sleeping { until, .. } if self.now < until => return None,
+            Stage::Sleeping { promotion, .. } => job.stage = asking(volume, promotion),
+            Stage::Fencing { done: None, .. } => return None,
+            Stage::Fencing { promotion, refused, done: Some(fenced) } => {
+                return self.after_fencing(volume, force, refused, fenced, promotion, job);
+            }
+            _ => {}
         }
         let Stage::Asking { request, tries, forced } = &mut job.stage else { return None };
         let result = self.poll_request(request)?;
-        let (change, tries, forced) = (request.change, *tries, *forced);
+        let promotion = Promotion { change: request.change, tries: *tries, forced: *forced };
         match result {
-            StateResult::Success => self.promoted(volume, forced, job),
+            StateResult::Success => self.promoted(volume, promotion.forced, job),
             StateResult::NothingToDo => Some(outcome_of(result)),
-            refused => self.retry_promotion(volume, force, refused, (change, tries, forced), job),
+            refused => self.retry_promotion(volume, force, refused, promotion, job),
         }
     }
 
-    /// A refused promotion: what may be tried next (S42.1 b to g).
+    /// A refused promotion: what may be tried next (S42.1 a to g).
     fn retry_promotion(
         &mut self,
         volume: VolumeId,
         force: bool,
         refused: StateResult,
-        (mut change, tries, mut forced): (StateChange, u32, bool),
+        mut promotion: Promotion,
         job: &mut Job,
     ) -> Option<Outcome> {
-        if tries <= 1 {
-            return Some(self.refuse_promotion(volume, refused));
-        }
         let disk = self.volumes.get(&volume).map_or(Disk::Diskless, |v| v.state.disk);
+        let Promotion { change, tries, .. } = promotion;
         match refused {
-            StateResult::CwFailedByPeer if change.pdsk.is_some() => change.pdsk = None,
+            StateResult::CwFailedByPeer if change.pdsk.is_some() => promotion.change.pdsk = None,
             StateResult::NoUpToDateDisk
                 if force && (Disk::Inconsistent..Disk::UpToDate).contains(&disk) && change.disk.is_none() =>
             {
-                change.disk = Some(Disk::UpToDate);
-                forced = true;
+                promotion.change.disk = Some(Disk::UpToDate);
+                promotion.forced = true;
             }
-            StateResult::PrimaryNop if force && change.pdsk.is_none() => {
-                self.say(LogLevel::Warn, Some(volume), "Forced into split brain situation!");
-                change.pdsk = Some(Disk::Outdated);
+            StateResult::NoUpToDateDisk if disk == Disk::Consistent && change.pdsk.is_none() => {
+                return self.fence_and_retry(volume, force, refused, promotion, job);
+            }
+            StateResult::PrimaryNop if change.pdsk.is_none() => {
+                return self.fence_and_retry(volume, force, refused, promotion, job);
             }
             StateResult::TwoPrimaries if tries == TRIES => {
                 // The peer may just be giving the role up: once more after a ping's time (S42.1 f).
                 let ds = self.link().config.as_ref().map_or(5, |c| c.options.ping_timeout_ds);
                 let until = self.now.after(Duration::from_millis((u64::from(ds) + 1) * 100));
-                job.stage = Stage::Sleeping { until, tries: 1 };
+                promotion.tries = 1;
+                job.stage = Stage::Sleeping { until, promotion };
                 return None;
             }
             _ => return Some(self.refuse_promotion(volume, refused)),
         }
-        job.stage = Stage::Asking { request: TwoPhase::new(volume, change), tries: tries - 1, forced };
+        self.next_try(volume, force, refused, promotion, job)
+    }
+
+    /// One try less; the refusal if none is left.
+    fn next_try(
+        &mut self,
+        volume: VolumeId,
+        force: bool,
+        refused: StateResult,
+        mut promotion: Promotion,
+        job: &mut Job,
+    ) -> Option<Outcome> {
+        if promotion.tries <= 1 {
+            return Some(self.refuse_promotion(volume, refused));
+        }
+        promotion.tries -= 1;
+        job.stage = asking(volume, promotion);
         self.step_primary(volume, force, job)
+    }
+
+    /// The peer's disk could be as good as ours: fence it, then try again (S42.1 c and e).
+    fn fence_and_retry(
+        &mut self,
+        volume: VolumeId,
+        force: bool,
+        refused: StateResult,
+        promotion: Promotion,
+        job: &mut Job,
+    ) -> Option<Outcome> {
+        match self.begin_fencing(Some(job.id)) {
+            Fence::Ended(success) => self.after_fencing(volume, force, refused, success, promotion, job),
+            Fence::Running => {
+                job.stage = Stage::Fencing { promotion, refused, done: None };
+                None
+            }
+        }
+    }
+
+    fn after_fencing(
+        &mut self,
+        volume: VolumeId,
+        force: bool,
+        refused: StateResult,
+        fenced: bool,
+        mut promotion: Promotion,
+        job: &mut Job,
+    ) -> Option<Outcome> {
+        match (refused, fenced) {
+            (StateResult::NoUpToDateDisk, true) => promotion.change.disk = Some(Disk::UpToDate),
+            (StateResult::PrimaryNop, false) if force => {
+                self.say(LogLevel::Warn, Some(volume), "Forced into split brain situation!");
+                promotion.change.pdsk = Some(Disk::Outdated);
+            }
+            _ => {}
+        }
+        self.next_try(volume, force, refused, promotion, job)
+    }
+
+    /// fence-peer, called for a promotion, has ended.
+    pub(in super::super) fn promotion_fenced(&mut self, command: CommandId, success: bool) {
+        for job in &mut self.jobs.queue {
+            if job.id == command
+                && let Stage::Fencing { done, .. } = &mut job.stage
+            {
+                *done = Some(success);
+                self.state_serial += 1;
+            }
+        }
+    }
+
+    /// Whether a promotion waits for fence-peer.
+    pub(in super::super) fn is_fencing_promotion(&self) -> bool {
+        self.jobs.queue.front().is_some_and(|job| matches!(job.stage, Stage::Fencing { done: None, .. }))
     }
 
     fn refuse_promotion(&mut self, volume: VolumeId, refused: StateResult) -> Outcome {
@@ -191,4 +266,10 @@ impl Node {
         let result = self.poll_request(request)?;
         self.after_work(job, outcome_of(result))
     }
+}
+
+/// The next try of a promotion.
+const fn asking(volume: VolumeId, promotion: Promotion) -> Stage {
+    let Promotion { change, tries, forced } = promotion;
+    Stage::Asking { request: TwoPhase::new(volume, change), tries, forced }
 }

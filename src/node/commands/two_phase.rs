@@ -119,7 +119,10 @@ impl Node {
                     return self.unknown_volume("a state change request", volume);
                 }
                 Some(volume) => self.change(volume, change, Manner::SOFT),
-                None => self.change_connection(change),
+                None => {
+                    let manner = Manner { ignore_outdate_failure: true, ..Manner::SOFT };
+                    self.change_connection(change, manner)
+                }
             }
         };
         let code = result.code();
@@ -133,14 +136,18 @@ impl Node {
     }
 
     /// A change of all volumes at once: all may, or none does (S26).
-    fn change_connection(&mut self, change: StateChange) -> StateResult {
-        let manner = Manner { ignore_outdate_failure: true, ..Manner::SOFT };
+    pub(in super::super) fn change_connection(&mut self, change: StateChange, manner: Manner) -> StateResult {
         for volume in self.volume_ids() {
             let os: State = match self.volumes.get(&volume) {
                 Some(v) => v.state,
                 None => continue,
             };
             if let Immediate::Refused(refusal) = immediate(os, change, &self.context(volume), manner) {
+                if refusal.loggable {
+                    for line in refusal.log_lines(os) {
+                        self.say(LogLevel::Info, Some(volume), line);
+                    }
+                }
                 return refusal.result;
             }
         }
