@@ -36,7 +36,7 @@ struct Verdict {
 fn replay(scenario: &Scenario, seed: u64) -> Verdict {
     let id = scenario.id.clone();
     let mut lab = Lab::new(&scenario.config, seed);
-    let mut judge = Judge::new();
+    let mut judge = Judge::new(scenario);
     let mut failure = None;
     for (number, step) in scenario.trace.iter().enumerate() {
         if allowed::is_unrecorded_write(&scenario.id, step) {

@@ -22,11 +22,15 @@ pub(crate) struct Judge {
     early: [Vec<String>; 4],
     /// Differences that were allowed, by reason.
     pub(crate) allowed: Vec<&'static str>,
+    /// Two Primaries meet, and the loser is to give up its role: whether it can, being refused already,
+    /// is a race (S72).
+    may_demote_early: bool,
 }
 
 impl Judge {
-    pub(crate) fn new() -> Self {
-        Self { names: BTreeMap::new(), early: Default::default(), allowed: Vec::new() }
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let may_demote_early = scenario.id.starts_with("2pri/call-pri-lost-after-sb/");
+        Self { names: BTreeMap::new(), early: Default::default(), allowed: Vec::new(), may_demote_early }
     }
 
     /// Compares one step. The error says what was recorded.
@@ -46,8 +50,12 @@ impl Judge {
         let [recorded_a, recorded_b, seen_a, seen_b] = &early;
         let seen = with_earlier(seen, seen_a, seen_b);
         let mut reasons = Vec::new();
+        let alternatives = alternatives.into_iter().cloned().flat_map(|after| {
+            let demoted = if self.may_demote_early { demoted_early(&after) } else { Vec::new() };
+            std::iter::once(after).chain(demoted)
+        });
         for recorded in alternatives {
-            let recorded = with_earlier(recorded, recorded_a, recorded_b);
+            let recorded = with_earlier(&recorded, recorded_a, recorded_b);
             let mut names = self.names.clone();
             match compare_one(&recorded, &seen, step.step.text(0), !self.allowed.is_empty(), &mut names) {
                 Ok(allowed) => {
@@ -81,6 +89,23 @@ fn with_earlier(after: &After, a: &[String], b: &[String]) -> After {
         handlers_b: [b, &after.handlers_b].concat(),
         ..after.clone()
     }
+}
+
+/// What is to be seen of a node that was recorded as refusing, as Primary, if it had been refused first: it
+/// gives up the role, and goes on trying (S72).
+fn demoted_early(recorded: &After) -> Vec<After> {
+    let demoted = |state: &Option<String>, gi: &Option<String>, handlers: &[String]| {
+        let rest = state.as_deref()?.strip_prefix("StandAlone Primary/")?;
+        let gi = gi.as_ref()?.replacen(" 1:1:1:", " 1:1:0:", 1);
+        let calls_all = handlers.contains(&"pri-lost-after-sb".to_owned());
+        calls_all
+            .then(|| (Some(format!("WFConnection Secondary/{rest}")), Some(gi), vec![handlers[0].clone()]))
+    };
+    let a = demoted(&recorded.a, &recorded.gi_a, &recorded.handlers_a);
+    let b = demoted(&recorded.b, &recorded.gi_b, &recorded.handlers_b);
+    let a = a.map(|(a, gi_a, handlers_a)| After { a, gi_a, handlers_a, ..recorded.clone() });
+    let b = b.map(|(b, gi_b, handlers_b)| After { b, gi_b, handlers_b, ..recorded.clone() });
+    a.into_iter().chain(b).collect()
 }
 
 /// Compares one alternative; what had to be allowed for it to agree.
