@@ -24,6 +24,8 @@ const DISK_BYTES: usize = 8 << 20;
 const BLOCK: u64 = 4096;
 /// No command of the recordings took longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a program takes before the next one begins.
+const COMMAND_TIME: Duration = Duration::from_millis(30);
 /// A write is given up after so long.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 /// Without a change for so long, both nodes are quiet.
@@ -150,7 +152,11 @@ impl Lab {
 
     fn act(&mut self, host: usize, step: &Step) -> Value {
         match step.op() {
-            "adm" => self.adm(host, step.text(0).trim_end_matches(" r0")),
+            "adm" => {
+                let codes = self.adm(host, step.text(0).trim_end_matches(" r0"));
+                self.world.run_for(COMMAND_TIME);
+                codes
+            }
             "write" => json!(self.write(host, step.number(0), step.number(1))),
             "gi" => {
                 self.set_gi(host, step.text(0));
@@ -171,6 +177,10 @@ impl Lab {
                 json!(0)
             }
             "join" => {
+                // The outage had been noticed before the link came back.
+                self.world.run_until(PATIENCE, |world| {
+                    [0, 1].into_iter().all(|host| !state(world, host).starts_with("Connected"))
+                });
                 self.world.join();
                 self.whole = true;
                 json!(0)
