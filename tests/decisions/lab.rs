@@ -107,7 +107,9 @@ impl Lab {
             self.world.run_for(Duration::from_millis(300));
             return After { rc: Value::Array(codes), ..After::default() };
         }
-        if step.op() != "cut" {
+        // A cut was noticed later, but in a resync, which is not quiet.
+        let syncing = [0, 1].into_iter().any(|host| state(&mut self.world, host).starts_with("Sync"));
+        if step.op() != "cut" || syncing {
             self.wait_until_quiet();
         }
         let [a, b] = [0, 1].map(|host| state(&mut self.world, host));
