@@ -17,6 +17,8 @@ mod compare;
 mod lab;
 #[path = "decisions/scenario.rs"]
 mod scenario;
+#[path = "decisions/worked.rs"]
+mod worked;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -51,6 +51,8 @@ pub(crate) struct Lab {
     /// Writes that were given up and are not answered.
     stuck: Vec<(Client, u64)>,
     whole: bool,
+    /// Show all handlers, not only those that were recorded.
+    pub(crate) all_handlers: bool,
 }
 
 impl Lab {
@@ -88,6 +90,7 @@ impl Lab {
             mounts: [None, None],
             stuck: Vec::new(),
             whole: true,
+            all_handlers: false,
         };
         for host in [0, 1] {
             lab.create_md(host);
@@ -127,7 +130,8 @@ impl Lab {
 
     fn handlers(&mut self, host: usize) -> Vec<String> {
         let calls = self.world.take_handler_calls(host);
-        calls.iter().map(|call| call.name).filter(|name| RECORDED.contains(name)).map(str::to_owned).collect()
+        let names = calls.iter().map(|call| call.name);
+        names.filter(|name| self.all_handlers || RECORDED.contains(name)).map(str::to_owned).collect()
     }
 
     fn wait_until_quiet(&mut self) {
