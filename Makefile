@@ -48,7 +48,8 @@ fmt: ## Format the code
 doc: ## Build the API documentation into target/doc
 	$(CARGO) doc --no-deps
 
-bench: build ## Benchmarks: codecs, then whole requests beside the bare disks (3 minutes, and an optimised build)
+# cargo builds the optimised programs for it; `build` has other features of its dependencies, hence other ones.
+bench: ## Benchmarks: codecs, then whole requests beside the bare disks (3 minutes, and an optimised build)
 	$(CARGO) bench --bench codecs --bench write_path
 
 FUZZ_SECONDS ?= 60

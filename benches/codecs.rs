@@ -7,7 +7,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 
 use urbd::config::{Source, SourceError, SourceText, load};
 use urbd::meta::layout::{Layout, Placement, Striping};
@@ -262,7 +262,7 @@ fn config(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("config");
     group.throughput(Throughput::Bytes(files.0.values().map(|text| text.len() as u64).sum()));
     group.bench_function("load resources.d", |bencher| {
-        bencher.iter_batched(|| (), |()| load(&files, MAIN, &[]), BatchSize::SmallInput);
+        bencher.iter(|| load(&files, MAIN, &[]));
     });
     group.finish();
 }

@@ -29,6 +29,16 @@ impl Load {
             [(Kind::Write, 4 << 10), (Kind::Write, 1 << 20), (Kind::Read, 4 << 10), (Kind::Read, 1 << 20)];
         sizes.into_iter().flat_map(|(kind, bytes)| [1, 32].map(|depth| Self { kind, bytes, depth }))
     }
+
+    /// Requests that make a pass worth its time, with its beginning, its end and the flush behind it.
+    pub fn batch(&self) -> u64 {
+        match (self.bytes < 1 << 20, self.depth) {
+            (true, 1) => 64,
+            (true, _) => 1024,
+            (false, 1) => 8,
+            (false, _) => 96,
+        }
+    }
 }
 
 impl fmt::Display for Load {

@@ -71,14 +71,15 @@ fn measure(criterion: &mut Criterion, stage: &RefCell<Option<Stage>>, load: Load
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: u64::from(load.bytes) });
     group.bench_function(load.to_string(), |bencher| {
-        bencher.iter_custom(|requests| {
+        bencher.iter_custom(|batches| {
             let mut stage = stage.borrow_mut();
             let stage = stage.get_or_insert_with(|| expect("cannot set up", Stage::set_up()));
             let places =
                 places.get_or_insert_with(|| [0; 3].map(|_| Places::new(stage.client.bytes(), load.bytes)));
-            let round = expect("a load failed", stage.round(load, places, requests));
+            let round = expect("a load failed", stage.round(load, places, batches * load.batch()));
             rounds.push(round);
-            round.urbd
+            // The time of one request, for each batch asked for.
+            round.urbd.div_f64(load.batch() as f64)
         });
     });
     group.finish();
@@ -108,7 +109,10 @@ impl Stage {
         let bare = Bare::open(&[disks.path(2), disks.path(3)])?;
         disks.forget_loops();
         let client = Client::open(&pair.nbd_socket());
-        Ok(Self { client, pair, bare, disks, _run_dir: run_dir })
+        let mut stage = Self { client, pair, bare, disks, _run_dir: run_dir };
+        stage.client.flush()?;
+        stage.bare.flush()?;
+        Ok(stage)
     }
 
     /// The same requests on everybody. What a pass leaves to be done is done before the next one, untimed.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::load::{Kind, Load};
 
-/// A pass shorter than this belongs to criterion's warm-up, or to a mere test of the benchmark.
-const SHORTEST: Duration = Duration::from_millis(40);
+/// The fewest samples that criterion takes. So many rounds at the end are measurements; before them it warms up,
+/// and where there are fewer it only tried whether the benchmark works.
+const ROUNDS: usize = 10;
 
 /// The same requests on all contenders, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ pub struct Round {
 pub struct Row {
     /// What was asked for.
     pub load: Load,
-    /// In the order of time.
+    /// In the order of time, criterion's warm-up included.
     pub rounds: Vec<Round>,
 }
 
@@ -38,10 +39,7 @@ pub fn table(rows: &[Row]) -> Option<String> {
     );
     let mut found = false;
     for row in rows {
-        let rounds: Vec<Round> = row.rounds.iter().copied().filter(|round| round.urbd >= SHORTEST).collect();
-        if rounds.is_empty() {
-            continue;
-        }
+        let Some(rounds) = row.rounds.last_chunk::<ROUNDS>() else { continue };
         found = true;
         let speed = |time: fn(&Round) -> Option<Duration>| {
             let per_second = |round| Some(round_speed(round, time(round)?));
