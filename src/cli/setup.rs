@@ -413,7 +413,7 @@ impl<'a> Line<'a> {
 
     fn wait(&self, goal: wait::Goal, console: &mut Console<'_>) -> Result<i32, Fault> {
         let minor = self.minor()?;
-        let limits = self.limits();
+        let limits = self.limits(console);
         let client = self.client()?;
         Ok(wait::run(client, goal, &[minor], &limits, console)?)
     }
@@ -441,14 +441,14 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn limits(&self) -> wait::Limits {
+    fn limits(&self, console: &mut Console<'_>) -> wait::Limits {
         let mut startup = StartupOptions::default();
         for (name, value) in &self.options {
             // Checked when the line was read; `timeout` is ours.
             let _ = startup.set(name, Some(value));
         }
         let overall = self.option("timeout").and_then(|text| text.parse().ok());
-        wait::Limits::new(&startup, overall)
+        wait::Limits::new(&startup, overall, &mut |notice| console.complain_line(notice))
     }
 
     fn ask(&self, call: &Call) -> Result<Answer, ClientError> {

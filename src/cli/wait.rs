@@ -23,11 +23,13 @@ pub enum Goal {
     Sync,
 }
 
-/// How long to wait.
+/// How long to wait, for each of the three situations of S86.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Seconds to wait for the peer; `None`: for ever.
     connect_s: Option<u64>,
+    /// The same after this node crashed as a Primary without a peer.
+    degraded_s: Option<u64>,
     /// The same when the peer's disk is known to be Outdated.
     outdated_s: Option<u64>,
     /// Go on waiting when the connection is StandAlone.
@@ -37,24 +39,46 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of the `startup` section, and of `--timeout` where it was given.
-    ///
-    /// The time for a cluster that was degraded before is not used: the daemon does not tell.
+    /// The limits of the `startup` section, and of `--timeout` where it was given; what is said
+    /// of a time that had to be shortened (L88) goes to `notice`.
     #[must_use]
-    pub fn new(startup: &StartupOptions, overall_s: Option<u64>) -> Self {
+    pub fn new(startup: &StartupOptions, overall_s: Option<u64>, notice: &mut dyn FnMut(String)) -> Self {
         let some = |seconds: u32| (seconds != 0).then_some(u64::from(seconds));
         let connect_s = some(startup.wfc_timeout_s);
-        // Who waits a bounded time for any peer does not wait longer for an outdated one (L88).
-        let outdated_s = match (some(startup.outdated_wfc_timeout_s), connect_s) {
-            (Some(outdated), Some(connect)) => Some(outdated.min(connect)),
-            (outdated, connect) => outdated.or(connect),
+        // Who waits a bounded time for any peer waits no longer for one that is less likely to come.
+        let mut bounded = |own: (&str, Option<u64>), longer: (&str, Option<u64>)| match (own.1, longer.1) {
+            (own_s, None) => own_s,
+            (Some(own_s), Some(longer_s)) if own_s <= longer_s => Some(own_s),
+            (_, Some(longer_s)) => {
+                let ((own, _), (longer, _)) = (own, longer);
+                notice(format!("{own} has to be shorter than {longer}"));
+                notice(format!("{own} implicitly set to {longer} ({longer_s}s)"));
+                Some(longer_s)
+            }
         };
-        Self { connect_s, outdated_s, wait_after_sb: startup.wait_after_sb, overall_s }
+        let degraded = ("degr-wfc-timeout", some(startup.degr_wfc_timeout_s));
+        let degraded_s = bounded(degraded, ("wfc-timeout", connect_s));
+        let outdated = ("outdated-wfc-timeout", some(startup.outdated_wfc_timeout_s));
+        let outdated_s = bounded(outdated, ("degr-wfc-timeout", degraded_s));
+        Self { connect_s, degraded_s, outdated_s, wait_after_sb: startup.wait_after_sb, overall_s }
     }
 
-    fn limit(&self, peer_is_outdated: bool) -> Option<Duration> {
-        let of_startup = if peer_is_outdated { self.outdated_s } else { self.connect_s };
+    /// How long to wait for the peer of a volume that is in this situation when the waiting begins.
+    fn of(&self, volume: &VolumeStatus) -> Option<Duration> {
+        let of_startup = if volume.peer_disk == "Outdated" {
+            self.outdated_s
+        } else if volume.degraded {
+            self.degraded_s
+        } else {
+            self.connect_s
+        };
         self.overall_s.or(of_startup).map(Duration::from_secs)
+    }
+
+    /// The limit that holds for several volumes: the longest.
+    fn of_all(&self, volumes: &[(&ResourceStatus, &VolumeStatus)]) -> Option<Duration> {
+        let each: Option<Vec<_>> = volumes.iter().map(|(_, volume)| self.of(volume)).collect();
+        each.map(|limits| limits.into_iter().max().unwrap_or_default())
     }
 }
 
@@ -76,6 +100,7 @@ pub fn run(
     // When a resync was last seen to run, or to be about to.
     let mut settling = begin;
     let mut statuses = snapshot(client.receive(None)?)?;
+    let mut limit = None;
     loop {
         let volumes: Vec<_> =
             minors.iter().filter_map(|minor| super::setup::volume_of(&statuses, *minor)).collect();
@@ -96,8 +121,8 @@ pub fn run(
         if goal == Goal::Sync {
             progress.show(&volumes, console);
         }
-        let outdated = volumes.iter().all(|(_, volume)| volume.peer_disk == "Outdated");
-        let left = limits.limit(outdated).map(|limit| limit.saturating_sub(begin.elapsed()));
+        let limit = *limit.get_or_insert_with(|| limits.of_all(&volumes));
+        let left = limit.map(|limit| limit.saturating_sub(begin.elapsed()));
         if left == Some(Duration::ZERO) {
             progress.clear();
             return Ok(exit::TIMEOUT);
@@ -254,7 +279,7 @@ mod tests {
     fn limits(text: &[(&str, &str)], overall: Option<u64>) -> Limits {
         let mut startup = StartupOptions::default();
         text.iter().for_each(|(name, value)| startup.set(name, Some(value)).unwrap());
-        Limits::new(&startup, overall)
+        Limits::new(&startup, overall, &mut |_| {})
     }
 
     #[test]
@@ -313,13 +338,41 @@ mod tests {
         assert_eq!(wait_through(Goal::Connect, &["StandAlone"], &patient).0, 5);
     }
 
+    /// The limits in seconds for any peer, in a degraded cluster and for an outdated peer, of times that
+    /// are configured in this order (0: not at all); and how many notices there were.
+    fn seconds(wfc: u32, degr: u32, outdated: u32) -> ([Option<u64>; 3], usize) {
+        let startup = StartupOptions {
+            wfc_timeout_s: wfc,
+            degr_wfc_timeout_s: degr,
+            outdated_wfc_timeout_s: outdated,
+            ..StartupOptions::default()
+        };
+        let mut notices = 0;
+        let limits = Limits::new(&startup, None, &mut |_| notices += 1);
+        let [plain, mut degraded, mut outdated] = [0; 3].map(|_| VolumeStatus::default());
+        degraded.degraded = true;
+        outdated.peer_disk = "Outdated".into();
+        let of = |volume| limits.of(volume).map(|limit| limit.as_secs());
+        ([of(&plain), of(&degraded), of(&outdated)], notices)
+    }
+
     #[test]
-    fn an_outdated_peer_gets_its_own_time_but_never_more() {
-        let both = limits(&[("wfc-timeout", "10"), ("outdated-wfc-timeout", "20")], None);
-        assert_eq!(both.limit(true), Some(Duration::from_secs(10)));
-        assert_eq!(both.limit(false), Some(Duration::from_secs(10)));
-        let shorter = limits(&[("wfc-timeout", "10"), ("outdated-wfc-timeout", "5")], None);
-        assert_eq!(shorter.limit(true), Some(Duration::from_secs(5)));
-        assert_eq!(limits(&[], None).limit(true), None);
+    fn a_degraded_cluster_and_an_outdated_peer_have_their_own_times_but_never_longer_ones() {
+        assert_eq!(seconds(0, 0, 0), ([None; 3], 0));
+        assert_eq!(seconds(0, 20, 0), ([None, Some(20), Some(20)], 2));
+        assert_eq!(seconds(30, 20, 10), ([Some(30), Some(20), Some(10)], 0));
+        assert_eq!(seconds(30, 0, 0), ([Some(30); 3], 4));
+        assert_eq!(seconds(0, 0, 5), ([None, None, Some(5)], 0));
+        assert_eq!(seconds(10, 20, 30), ([Some(10); 3], 4));
+    }
+
+    #[test]
+    fn the_situation_when_the_waiting_begins_decides_how_long_it_is() {
+        let mut degraded = status("WFConnection");
+        degraded[0].volumes[0].degraded = true;
+        // A handshake that fails clears the mark (S86); the time is still the short one.
+        let states = [degraded, status("WFConnection")];
+        let limits = limits(&[("degr-wfc-timeout", "1")], None);
+        assert_eq!(wait_through_all(Goal::Connect, &states, &limits).0, 5);
     }
 }

@@ -62,6 +62,7 @@ impl Node {
             backing: v.disk.as_ref().map_or_else(String::new, |disk| disk.facts.path.clone()),
             uuids: v.uuids(),
             md_flags: v.disk.as_ref().map_or(0, |disk| disk.flags()),
+            degraded: v.marks.use_degr_wfc,
             open_count: v.open_count,
             resync: v.resync.as_ref().filter(|_| state.conn.is_sync()).map(|resync| {
                 let want = if state.conn == Conn::SyncTarget { resync.controller.want_kib_s() } else { 0 };

@@ -55,6 +55,9 @@ pub struct VolumeStatus {
     pub uuids: [u64; 4],
     /// The metadata flag word (S23).
     pub md_flags: u32,
+    /// This node crashed as a Primary that had no peer, and has met none since (S86).
+    #[serde(default)]
+    pub degraded: bool,
     /// How many clients have it open.
     pub open_count: u32,
     /// The resync that runs, if one does.
