@@ -17,6 +17,10 @@ mod compare;
 mod lab;
 #[path = "decisions/scenario.rs"]
 mod scenario;
+#[path = "decisions/trace.rs"]
+mod trace;
+#[path = "decisions/traces.rs"]
+mod traces;
 #[path = "decisions/worked.rs"]
 mod worked;
 

@@ -40,7 +40,7 @@ const NET: &str = "connect-int 2; ping-int 2; ping-timeout 10; timeout 15;";
 
 /// The two nodes.
 pub(crate) struct Lab {
-    world: World,
+    pub(crate) world: World,
     net: [NetOptions; 2],
     disk: DiskOptions,
     options: ResourceOptions,
@@ -115,6 +115,11 @@ impl Lab {
         if step.op() != "cut" || syncing {
             self.wait_until_quiet();
         }
+        self.look(codes)
+    }
+
+    /// What is to be seen now, the handlers called since the last time included.
+    pub(crate) fn look(&mut self, codes: Vec<Value>) -> After {
         let [a, b] = [0, 1].map(|host| state(&mut self.world, host));
         let [gi_a, gi_b] = [0, 1].map(|host| generation(&mut self.world, host));
         let [handlers_a, handlers_b] = [0, 1].map(|host| self.handlers(host));
@@ -134,7 +139,30 @@ impl Lab {
         names.filter(|name| self.all_handlers || RECORDED.contains(name)).map(str::to_owned).collect()
     }
 
-    fn wait_until_quiet(&mut self) {
+    /// The second node ends the resync that runs; the link breaks before the first hears of it.
+    pub(crate) fn finish_unheard(&mut self) {
+        // It asks whether the source has processed all acks (W203); its new generation follows the answer.
+        let current = |world: &mut World| world.status(1).map(|status| status.volumes[0].uuids[0]);
+        let before = current(&mut self.world);
+        let answered = self.world.run_until(NEVER_QUIET, |world| current(world) != before);
+        self.world.hold(1, true);
+        let finished = self.world.run_until(NEVER_QUIET, |world| state(world, 1).starts_with("Connected"));
+        assert!(answered && finished, "the target ends by itself");
+        self.world.cut();
+        self.whole = false;
+    }
+
+    /// The first node derives the sync UUID; the link breaks before the second hears of it.
+    pub(crate) fn lose_sync_uuid(&mut self) {
+        self.world.join();
+        let bitmap = |world: &mut World| world.status(0).map(|status| status.volumes[0].uuids[1]);
+        let before = bitmap(&mut self.world);
+        let derived = self.world.run_until(NEVER_QUIET, |world| bitmap(world) != before);
+        assert!(derived, "the first node becomes the source");
+        self.world.cut();
+    }
+
+    pub(crate) fn wait_until_quiet(&mut self) {
         let whole = self.whole;
         let started = self.world.now();
         self.world.run_until(NEVER_QUIET, |world| {
@@ -245,6 +273,10 @@ impl Lab {
                 self.create_md(host);
                 return json!([0]);
             }
+            "new" => {
+                self.make(host);
+                return json!([0]);
+            }
             "attach" => self.attach(host),
             "connect" => self.connect(host, has("--discard-my-data"), has("--tentative")),
             "primary" => self.command(host, Command::Primary { volume, force: has("--force") }),
@@ -280,16 +312,21 @@ impl Lab {
     }
 
     fn up(&mut self, host: usize) -> Value {
-        if !self.world.has_resource(host) {
-            self.world.new_resource(host, self.options.clone());
-            self.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
-        }
+        self.make(host);
         for outcome in [self.attach(host), self.connect(host, false, false)] {
             if !outcome.is_success() {
                 return json!([exit_code(outcome.code), outcome.code]);
             }
         }
         json!([0])
+    }
+
+    /// The resource and its volume, without disk and connection.
+    fn make(&mut self, host: usize) {
+        if !self.world.has_resource(host) {
+            self.world.new_resource(host, self.options.clone());
+            self.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
+        }
     }
 
     fn down(&mut self, host: usize) -> Value {
