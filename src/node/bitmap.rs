@@ -170,7 +170,17 @@ impl Bitmap {
     pub fn count_range(&self, first: BitIndex, last: BitIndex) -> u64 {
         let Some((first, last)) = self.clip(first, last) else { return 0 };
         let ones = |(index, mask): (usize, u64)| u64::from((self.words[index] & mask).count_ones());
-        word_masks(first, last).map(ones).sum()
+        let count = |first, last| word_masks(first, last).map(ones).sum::<u64>();
+        // Whole pages between the ends know their count.
+        let (begin, end) = (first.div_ceil(PAGE_BITS), (last + 1) / PAGE_BITS);
+        if begin >= end {
+            return count(first, last);
+        }
+        let pages: u64 =
+            self.page_counts[begin as usize..end as usize].iter().map(|&count| u64::from(count)).sum();
+        let head = if first < begin * PAGE_BITS { count(first, begin * PAGE_BITS - 1) } else { 0 };
+        let tail = if end * PAGE_BITS <= last { count(end * PAGE_BITS, last) } else { 0 };
+        head + pages + tail
     }
 
     /// Number of set bits in a resync extent.
