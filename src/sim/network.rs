@@ -71,6 +71,22 @@ struct Stream {
     receiving: Option<(Buf, usize)>,
 }
 
+impl Stream {
+    fn new(peer: SocketKey, peer_owner: Owner) -> Self {
+        Self {
+            peer,
+            peer_owner,
+            out: VecDeque::new(),
+            moved: 0,
+            wire: VecDeque::new(),
+            wire_bytes: 0,
+            inbox: VecDeque::new(),
+            ended: None,
+            receiving: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     at: Moment,
@@ -196,17 +212,7 @@ impl Universe {
         let [Some(one_owner), Some(other_owner)] = owners else { return };
         for (key, peer, peer_owner) in [(one, other, other_owner), (other, one, one_owner)] {
             if let Some(socket) = self.network.sockets.get_mut(key.0) {
-                socket.kind = Kind::Stream(Stream {
-                    peer,
-                    peer_owner,
-                    out: VecDeque::new(),
-                    moved: 0,
-                    wire: VecDeque::new(),
-                    wire_bytes: 0,
-                    inbox: VecDeque::new(),
-                    ended: None,
-                    receiving: None,
-                });
+                socket.kind = Kind::Stream(Stream::new(peer, peer_owner));
             }
         }
     }
@@ -259,17 +265,7 @@ impl Universe {
                 // What the other end sent meanwhile is kept with this end, from the beginning.
                 let owner = Owner::Host(1 - host);
                 if let Some(dialer) = self.network.sockets.get_mut(socket.0) {
-                    dialer.kind = Kind::Stream(Stream {
-                        peer: accepted,
-                        peer_owner: owner,
-                        out: VecDeque::new(),
-                        moved: 0,
-                        wire: VecDeque::new(),
-                        wire_bytes: 0,
-                        inbox: VecDeque::new(),
-                        ended: None,
-                        receiving: None,
-                    });
+                    dialer.kind = Kind::Stream(Stream::new(accepted, owner));
                 }
                 self.flush(accepted);
                 if self.network.sockets.get(accepted.0).is_none()
