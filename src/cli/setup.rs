@@ -13,6 +13,7 @@ use super::{show, wait};
 use crate::config::options::{Section, StartupOptions};
 use crate::control::client::{Client, ClientError};
 use crate::control::messages::{Answer, Call, Options, ResourceConfig, merge};
+use crate::meta::gi::with_legend;
 use crate::node::command::{MetaPlace, Outcome};
 use crate::node::status::{ResourceStatus, VolumeStatus};
 use crate::observe::events2::Objects;
@@ -336,7 +337,7 @@ impl<'a> Line<'a> {
             Query::Cstate => Some(words_of::cstate(volume)),
             Query::Dstate => Some(words_of::dstate(volume)),
             Query::GetGi => generations(),
-            Query::ShowGi => generations().map(|line| show::generations(&line)),
+            Query::ShowGi => generations().map(|line| with_legend(&line)),
         };
         match text {
             Some(text) => {
@@ -395,7 +396,7 @@ impl<'a> Line<'a> {
     }
 
     fn show(&self, console: &mut Console<'_>) -> Result<i32, Fault> {
-        let configs = self.configured()?;
+        let configs = configured(&self.setting.run_dir, None)?;
         let object = self.named_resource();
         let number = object.and_then(|object| parse_minor(object).ok());
         let wanted = |config: &&ResourceConfig| {
@@ -462,14 +463,7 @@ impl<'a> Line<'a> {
     }
 
     fn statuses(&self, resource: Option<&str>) -> Result<Vec<ResourceStatus>, Fault> {
-        match self.ask(&Call::Status { resource: resource.map(str::to_owned) })? {
-            Answer::Status(statuses) => Ok(statuses),
-            other => Err(usage(format!("the daemon answered something else: {other:?}"))),
-        }
-    }
-
-    fn configured(&self) -> Result<Vec<ResourceConfig>, Fault> {
-        configured(&self.setting.run_dir, None).map_err(Fault::Client)
+        Ok(statuses_within(&self.setting.run_dir, resource, self.limit)?)
     }
 
     fn name(&self) -> String {
@@ -524,8 +518,17 @@ pub fn configured(run_dir: &Path, resource: Option<&str>) -> Result<Vec<Resource
 /// # Errors
 /// When the daemon does not answer.
 pub fn statuses(run_dir: &Path, resource: Option<&str>) -> Result<Vec<ResourceStatus>, ClientError> {
+    statuses_within(run_dir, resource, None)
+}
+
+fn statuses_within(
+    run_dir: &Path,
+    resource: Option<&str>,
+    limit: Option<Duration>,
+) -> Result<Vec<ResourceStatus>, ClientError> {
     let mut client = Client::connect(run_dir)?;
-    match client.call(&Call::Status { resource: resource.map(str::to_owned) })? {
+    client.send(&Call::Status { resource: resource.map(str::to_owned) })?;
+    match client.receive(limit)? {
         Answer::Status(statuses) => Ok(statuses),
         other => Err(ClientError::Refused(format!("it answered something else: {other:?}"))),
     }

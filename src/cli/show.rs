@@ -112,29 +112,6 @@ const fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
-/// The line of `get-gi` with what each of its fields means above and below it.
-#[must_use]
-pub fn generations(line: &str) -> String {
-    format!(
-        "
-       +--<  Current data generation UUID  >-
-       |               +--<  Bitmap's base data generation UUID  >-
-       |               |                 +--<  younger history UUID  >-
-       |               |                 |         +-<  older history  >-
-       V               V                 V         V
-{line}
-                                                                    ^ ^ ^ ^ ^ ^ ^
-                                      -<  Data consistency flag  >--+ | | | | | |
-                             -<  Data was/is currently up-to-date  >--+ | | | | |
-                                  -<  Node was/is currently primary  >--+ | | | |
-                                  -<  Node was/is currently connected  >--+ | | |
-         -<  Node was in the progress of setting all bits in the bitmap  >--+ | |
-                        -<  The peer's disk was out-dated or inconsistent  >--+ |
-      -<  This node was a crashed primary, and has not seen its peer since   >--+
-"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

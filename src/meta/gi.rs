@@ -45,11 +45,17 @@ pub fn get_gi(superblock: &Superblock) -> String {
     line
 }
 
+/// A line of [`get_gi`] with what each of its fields means above and below it (M101).
+#[must_use]
+pub fn with_legend(line: &str) -> String {
+    format!("{LEGEND_ABOVE}{line}{LEGEND_BELOW}")
+}
+
 /// The text of `show-gi` (M101, L93c).
 #[must_use]
 pub fn show_gi(superblock: &Superblock) -> String {
     let flags = superblock.flags;
-    let mut text = format!("{LEGEND_ABOVE}{}{LEGEND_BELOW}\n", get_gi(superblock));
+    let mut text = with_legend(&get_gi(superblock)) + "\n";
     let crashed = if flags.contains(MetaFlags::CRASHED_PRIMARY) { " crashed" } else { "" };
     let role = if flags.contains(MetaFlags::PRIMARY_IND) { "Primary" } else { "Secondary" };
     let link = if flags.contains(MetaFlags::CONNECTED_IND) { "Connected" } else { "StandAlone" };
