@@ -8,7 +8,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use predicates::str::contains;
 use urbd::units::VolumeId;
@@ -71,20 +71,19 @@ fn is_ended(stream: &mut dyn Stream) -> bool {
 
 /// Connects from `from` to `to`; waits until somebody listens there.
 fn dial(from: IpAddr, to: SocketAddr) -> TcpStream {
-    let end = Instant::now() + LIMIT;
-    loop {
+    let mut dialed = None;
+    wait_until(&format!("somebody listens on {to}"), || {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-        if socket.connect(&to.into()).is_ok() {
-            let stream = TcpStream::from(socket);
-            stream.set_read_timeout(Some(LIMIT)).unwrap();
-            stream.set_write_timeout(Some(LIMIT)).unwrap();
-            return stream;
-        }
-        assert!(Instant::now() < end, "nobody listens on {to}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        let connected = socket.connect(&to.into()).is_ok();
+        dialed = Some(TcpStream::from(socket));
+        connected
+    });
+    let stream = dialed.unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream
 }
 
 /// Somebody at the peer's address, who speaks the protocol as far as it suits.
