@@ -48,8 +48,10 @@ impl Node {
 
     /// Completes and destroys the request if nothing stands in the way any more.
     pub(super) fn check_request(&mut self, key: ReqKey) {
+        let may_be_waited_for =
+            self.log.get(key).is_some_and(|req| req.kind.is_write() && req.local != LocalLeg::Pending);
         self.settle_request(key);
-        if !self.link().peer_ios.is_empty() {
+        if may_be_waited_for && !self.link().peer_ios.is_empty() {
             self.start_waiting_ios(); // Writes of another primary wait for own ones (D179).
         }
     }
@@ -242,19 +244,12 @@ impl Node {
             self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();
         for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
-            let request = match (req.kind, req.data) {
-                (Kind::Write, Some(data)) => Request::Write { extent: req.extent, data, fua: req.fua },
-                (Kind::Trim, _) => Request::Trim { extent: req.extent, fua: req.fua },
-                (Kind::Zeroes { may_trim }, _) => {
-                    Request::WriteZeroes { extent: req.extent, fua: req.fua, may_trim }
-                }
-                (Kind::Write | Kind::Read, _) => continue,
-            };
-            if let Some(v) = self.volumes.get_mut(&req.volume) {
-                v.set_out_of_sync(req.extent);
+            let (volume, extent, in_al) = (req.volume, req.extent, req.in_al);
+            let Some(admitted) = req.into_admitted() else { continue };
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.set_out_of_sync(extent);
             }
-            let admitted = Admitted { parked: Parked { id: req.id, request }, hold: req.hold };
-            self.postpone(req.volume, admitted, req.in_al);
+            self.postpone(volume, admitted, in_al);
         }
     }
 

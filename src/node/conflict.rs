@@ -14,11 +14,10 @@
 use super::Node;
 use super::effect::LogLevel;
 use super::epochs::EpochKey;
-use super::input::Request;
 use super::peer_write::WritePacket;
 use super::state::{Conn, Role};
-use super::transfer_log::{Kind, LocalLeg, Req, ReqKey};
-use super::volume::{Admitted, Parked};
+use super::transfer_log::{LocalLeg, Req, ReqKey};
+use super::volume::Admitted;
 use crate::buffer::Buf;
 use crate::units::{Extent, Moment, VolumeId};
 use crate::wire::packet::{BlockAck, Packet};
@@ -31,24 +30,6 @@ pub(super) struct EarlyWrite {
     data: Option<Buf>,
     /// The acks come until then, or the connection is no good.
     pub(super) until: Moment,
-}
-
-/// The numbered ack in a packet of the meta socket (W142).
-pub(super) const fn ack_of(packet: &Packet) -> Option<BlockAck> {
-    match packet {
-        Packet::RecvAck(ack)
-        | Packet::WriteAck(ack)
-        | Packet::RsWriteAck(ack)
-        | Packet::Superseded(ack)
-        | Packet::RetryWrite(ack)
-        | Packet::NegAck(ack)
-        | Packet::NegDreply(ack)
-        | Packet::NegRsDreply(ack)
-        | Packet::RsCancel(ack)
-        | Packet::RsIsInSync(ack)
-        | Packet::OvResult(ack) => Some(*ack),
-        _ => None,
-    }
 }
 
 impl Node {
@@ -102,14 +83,9 @@ impl Node {
 
     /// The acks that a write waits for did not come (D178).
     pub(super) fn early_write_tick(&mut self) {
-        if self.link().early_write.as_ref().is_some_and(|early| self.now >= early.until) {
+        let now = self.now;
+        if self.link_mut().early_write.take_if(|early| now >= early.until).is_some() {
             self.lose_link(Conn::NetworkFailure, "missing ack packets");
-        }
-    }
-
-    fn hold_data(&mut self, hold: bool) {
-        if let Some(socket) = self.link().data {
-            self.effects.push_back(super::Effect::Hold { socket, hold });
         }
     }
 
@@ -251,14 +227,10 @@ impl Node {
     }
 
     fn restart(&mut self, key: ReqKey) {
-        let Some(Req { id, volume, kind, extent, data, fua, in_al, hold, .. }) = self.log.remove(key) else {
-            return;
-        };
-        let request = match (kind, data) {
-            (Kind::Write | Kind::Read, Some(data)) => Request::Write { extent, data, fua },
-            (Kind::Zeroes { may_trim }, _) => Request::WriteZeroes { extent, fua, may_trim },
-            (Kind::Trim | Kind::Write | Kind::Read, _) => Request::Trim { extent, fua },
-        };
-        self.route_write(volume, Admitted { parked: Parked { id, request }, hold }, in_al);
+        let Some(req) = self.log.remove(key) else { return };
+        let (volume, in_al) = (req.volume, req.in_al);
+        if let Some(admitted) = req.into_admitted() {
+            self.route_write(volume, admitted, in_al);
+        }
     }
 }

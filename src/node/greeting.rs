@@ -348,10 +348,10 @@ impl Node {
     /// wait for that: what it says of itself stays in the socket meanwhile.
     fn introduce_soon(&mut self) {
         let link = self.link_mut();
-        let (Phase::Greeting(greeting), Some(socket)) = (&mut link.phase, link.data) else { return };
+        let Phase::Greeting(greeting) = &mut link.phase else { return };
         greeting.waits_for = Await::Introduction;
         greeting.until = Moment::from_nanos(u64::MAX);
-        self.effects.push_back(Effect::Hold { socket, hold: true });
+        self.hold_data(true);
         self.worker.push(Work::Introduce);
     }
 

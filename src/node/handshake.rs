@@ -2,8 +2,6 @@
 //! `sync_handshake.rs`. Here too: the dispatch of everything the peer sends.
 
 use super::Node;
-use super::conflict::ack_of;
-use super::effect::Effect;
 use super::input::SocketId;
 use super::link::Phase;
 use super::peer_ack::Answer;
@@ -113,7 +111,7 @@ impl Node {
     }
 
     fn on_meta_packet(&mut self, volume: VolumeId, packet: Packet) {
-        let ack = ack_of(&packet);
+        let ack = packet.block_ack();
         self.take_meta_packet(volume, packet);
         if let Some(ack) = ack {
             self.saw_ack(volume, ack.seq);
@@ -231,7 +229,7 @@ impl Node {
     /// packets wait meanwhile.
     pub(super) fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
         let Some(socket) = self.link().data else { return };
-        self.effects.push_back(Effect::Hold { socket, hold: true });
+        self.hold_data(true);
         self.worker.push(Work::SetAllBits { volume });
         self.worker.push(Work::ResumeHandshake { volume, word, conn });
         self.worker.push(Work::Unhold { socket });

@@ -59,12 +59,9 @@ impl KeepAlive {
 impl Node {
     /// Pings an idle peer, and gives up one that is dead.
     pub(super) fn keep_alive(&mut self) {
-        self.barrier_tick();
-        self.early_write_tick();
         if !matches!(self.link().phase, Phase::Up) {
-            return self.flush_for_barriers();
+            return;
         }
-        self.flush_for_barriers();
         let now = self.now;
         let Some(config) = &self.link().config else { return };
         let interval = Duration::from_secs(u64::from(config.options.ping_int_s));
@@ -131,13 +128,5 @@ impl Node {
         if link.is_up() && (link.data == Some(socket) || link.meta == Some(socket)) {
             self.lose_link(Conn::Timeout, "the network takes no more data");
         }
-    }
-
-    /// Starts the shared flushes that are due by the clock.
-    fn flush_for_barriers(&mut self) {
-        if self.link().epochs.done_unflushed() > 0 {
-            self.try_epochs(false);
-        }
-        self.flush_for_resync();
     }
 }

@@ -293,6 +293,13 @@ impl Node {
         &mut self.links[0]
     }
 
+    /// Stops to read the data socket, or goes on; without one there is nothing to do.
+    pub(super) fn hold_data(&mut self, hold: bool) {
+        if let Some(socket) = self.link().data {
+            self.effects.push_back(Effect::Hold { socket, hold });
+        }
+    }
+
     /// Sends a packet on the data socket, behind the work that is queued (D2).
     pub(super) fn send_data(&mut self, volume: VolumeId, packet: Packet, payload: Option<Buf>) {
         let Some(socket) = self.link().data else { return };

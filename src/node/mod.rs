@@ -194,6 +194,9 @@ impl Node {
 
     /// Does what is due by the clock.
     fn on_time(&mut self) {
+        self.barrier_tick();
+        self.early_write_tick();
+        self.flush_for_barriers();
         self.keep_alive();
         self.rendezvous_tick();
         self.resync_tick();

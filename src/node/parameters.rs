@@ -25,7 +25,7 @@ impl Node {
     /// Work: introduces this node to an authenticated peer (S29 e to i), unless that one has gone
     /// and another one is being greeted.
     pub(super) fn introduce(&mut self) {
-        let (Phase::Greeting(Greeting { waits_for: Await::Introduction, .. }), Some(socket)) =
+        let (Phase::Greeting(Greeting { waits_for: Await::Introduction, .. }), Some(_)) =
             (&self.link().phase, self.link().data)
         else {
             return;
@@ -71,7 +71,7 @@ impl Node {
         if self.volumes.is_empty() {
             self.link_mut().state_sent = false;
         }
-        self.effects.push_back(super::Effect::Hold { socket, hold: false });
+        self.hold_data(false);
     }
 
     /// Sends P_PROTOCOL_UPDATE (W52).

@@ -347,6 +347,14 @@ impl Node {
         self.try_epochs(false);
     }
 
+    /// Starts the shared flushes that are due by the clock.
+    pub(super) fn flush_for_barriers(&mut self) {
+        if self.link().epochs.done_unflushed() > 0 {
+            self.try_epochs(false);
+        }
+        self.flush_for_resync();
+    }
+
     /// Sends the barrier acks that are due, and starts the flush that others need. `hurry`: the
     /// peer hinted that somebody waits (D67).
     pub(super) fn try_epochs(&mut self, hurry: bool) {

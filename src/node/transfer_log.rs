@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::input::RequestId;
+use super::input::{Request, RequestId};
+use super::volume::{Admitted, Parked};
 use crate::buffer::Buf;
 use crate::units::{Extent, VolumeId};
 use crate::wire::packet::BlockId;
@@ -98,6 +99,19 @@ pub(super) struct Req {
 }
 
 impl Req {
+    /// The write as it was admitted, to be routed or admitted anew; `None` of a read, and of a write
+    /// without its bytes.
+    pub(super) fn into_admitted(self) -> Option<Admitted> {
+        let Self { id, kind, extent, data, fua, hold, .. } = self;
+        let request = match kind {
+            Kind::Write => Request::Write { extent, data: data?, fua },
+            Kind::Zeroes { may_trim } => Request::WriteZeroes { extent, fua, may_trim },
+            Kind::Trim => Request::Trim { extent, fua },
+            Kind::Read => return None,
+        };
+        Some(Admitted { parked: Parked { id, request }, hold })
+    }
+
     /// Whether nothing withholds its completion any more (D30), suspension apart.
     pub(super) const fn legs_ended(&self) -> bool {
         !matches!(self.local, LocalLeg::Pending) && !self.net.pending

@@ -287,6 +287,62 @@ impl Packet {
         self.command(super::header::APV_MAX).name()
     }
 
+    /// The numbered ack, if it is one (W142).
+    #[must_use]
+    pub const fn block_ack(&self) -> Option<BlockAck> {
+        match self {
+            Self::OvResult(ack)
+            | Self::RecvAck(ack)
+            | Self::WriteAck(ack)
+            | Self::RsWriteAck(ack)
+            | Self::Superseded(ack)
+            | Self::RetryWrite(ack)
+            | Self::NegAck(ack)
+            | Self::NegDreply(ack)
+            | Self::NegRsDreply(ack)
+            | Self::RsIsInSync(ack)
+            | Self::RsCancel(ack) => Some(*ack),
+            Self::InitialData
+            | Self::InitialMeta
+            | Self::ConnectionFeatures { .. }
+            | Self::AuthChallenge(_)
+            | Self::AuthResponse(_)
+            | Self::Protocol(_)
+            | Self::ProtocolUpdate(_)
+            | Self::SyncParam(_)
+            | Self::Sizes(_)
+            | Self::Uuids(_)
+            | Self::State(_)
+            | Self::StateChgReq { .. }
+            | Self::ConnStChgReq { .. }
+            | Self::StateChgReply(_)
+            | Self::ConnStChgReply(_)
+            | Self::SyncUuid(_)
+            | Self::Data { .. }
+            | Self::DataReply { .. }
+            | Self::RsDataReply { .. }
+            | Self::Trim { .. }
+            | Self::Zeroes { .. }
+            | Self::WriteSame { .. }
+            | Self::DataRequest(_)
+            | Self::RsDataRequest(_)
+            | Self::RsThinReq(_)
+            | Self::CsumRsRequest { .. }
+            | Self::OvRequest(_)
+            | Self::OvReply { .. }
+            | Self::Barrier(_)
+            | Self::BarrierAck { .. }
+            | Self::Ping
+            | Self::PingAck
+            | Self::OutOfSync(_)
+            | Self::RsDeallocated(_)
+            | Self::UnplugRemote
+            | Self::Bitmap(_)
+            | Self::CompressedBitmap(_)
+            | Self::DelayProbe { .. } => None,
+        }
+    }
+
     /// Whether block data follows the packet in the stream (4.2).
     #[must_use]
     pub const fn carries_payload(&self) -> bool {
