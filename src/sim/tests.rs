@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use super::client::Wish;
+use super::client::{Client, Wish};
 use super::disk::SimDisk;
+use super::events::HostId;
 use super::random::Random;
 use super::world::World;
 use crate::config::options::{DiskOptions, NetOptions, ResourceOptions};
 use crate::meta::layout::{Layout, Placement, Striping};
 use crate::meta::superblock::Superblock;
-use crate::node::command::Command;
+use crate::node::command::{Command, Outcome};
 use crate::units::VolumeId;
 
 const VOLUME: VolumeId = VolumeId(0);
@@ -23,33 +24,71 @@ fn disk() -> SimDisk {
 
 /// A pair that is connected and in sync, the first Primary.
 fn synced(seed: u64) -> World {
+    synced_volumes(seed, 1, &DiskOptions::default())
+}
+
+/// The same with so many volumes.
+fn synced_volumes(seed: u64, volumes: u16, disk_options: &DiskOptions) -> World {
     let mut world = World::new(seed);
     for host in [0, 1] {
-        world.add_disk(host, 0, disk());
         world.new_resource(host, ResourceOptions::default());
-        assert!(
-            world.command(host, Command::NewMinor { volume: VOLUME, minor: 1 }, LIMIT).unwrap().is_success()
-        );
-        let attach = world.start_attach(host, VOLUME, DiskOptions::default()).unwrap();
-        assert!(world.finish(&attach, LIMIT).unwrap().is_success());
+        for volume in 0..volumes {
+            world.add_disk(host, volume, disk());
+            let (volume, minor) = (VolumeId(volume), u32::from(volume) + 1);
+            command(&mut world, host, Command::NewMinor { volume, minor });
+            let attach = world.start_attach(host, volume, disk_options.clone()).unwrap();
+            assert!(world.finish(&attach, LIMIT).unwrap().is_success());
+        }
         let (local, peer) = (world.address(host), world.address(1 - host));
         let options = Box::new(NetOptions::default());
         let connect = Command::Connect { local, peer, options, discard_my_data: false, tentative: false };
-        assert!(world.command(host, connect, LIMIT).unwrap().is_success());
+        command(&mut world, host, connect);
     }
     assert!(world.run_until(LIMIT, |world| states(world)[0].starts_with("Connected")));
-    assert!(world.command(0, Command::Primary { volume: VOLUME, force: true }, LIMIT).unwrap().is_success());
-    let in_sync = "Connected Primary/Secondary UpToDate/UpToDate";
-    assert!(world.run_until(LIMIT * 10, |world| states(world)[0] == in_sync), "{:?}", states(&mut world));
+    for volume in 0..volumes {
+        command(&mut world, 0, Command::Primary { volume: VolumeId(volume), force: true });
+    }
+    for volume in 0..volumes {
+        reaches(&mut world, VolumeId(volume), IN_SYNC);
+    }
     world
 }
 
+const IN_SYNC: [&str; 2] =
+    ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
+
+#[track_caller]
+fn command(world: &mut World, host: HostId, command: Command) {
+    let outcome = world.command(host, command, LIMIT);
+    assert!(outcome.as_ref().is_some_and(Outcome::is_success), "{outcome:?}");
+}
+
+/// Waits until both nodes show the volume like that.
+#[track_caller]
+fn reaches(world: &mut World, volume: VolumeId, expected: [&str; 2]) {
+    let there = world.run_until(LIMIT * 10, |world| states_of(world, volume) == expected);
+    assert!(there, "{:?}, not {expected:?}", states_of(world, volume));
+}
+
 fn states(world: &mut World) -> [String; 2] {
+    states_of(world, VOLUME)
+}
+
+fn states_of(world: &mut World, volume: VolumeId) -> [String; 2] {
     [0, 1].map(|host| {
         let status = world.status(host).unwrap();
-        let v = &status.volumes[0];
+        let v = &status.volumes[usize::from(volume.0)];
         format!("{} {}/{} {}/{}", v.cstate, v.role, v.peer_role, v.disk, v.peer_disk)
     })
+}
+
+/// Starts a write of one block of these bytes.
+fn write(world: &mut World, client: &mut Client, block: u64, byte: u8) -> u64 {
+    world.ask(client, Wish::Write { offset: block * 4096, data: &[byte; 4096] })
+}
+
+fn uuids(world: &mut World, host: HostId) -> Vec<[u64; 4]> {
+    world.status(host).unwrap().volumes.iter().map(|v| v.uuids).collect()
 }
 
 #[test]
@@ -113,4 +152,84 @@ fn a_crashed_machine_says_nothing_and_one_that_is_back_resets_old_connections() 
     world.boot(1);
     world.run_for(Duration::from_secs(12));
     assert_eq!(world.status(0).unwrap().volumes[0].cstate, "WFConnection");
+}
+
+#[test]
+fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_their_own() {
+    let mut options = DiskOptions::default();
+    options.set("fencing", Some("resource-and-stonith")).unwrap();
+    let mut world = synced_volumes(1, 2, &options);
+    world.set_exit(0, "fence-peer", 7);
+    let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
+    let before = uuids(&mut world, 0);
+    world.take_handler_calls(0);
+    world.cut();
+    let cookies = clients.each_mut().map(|client| write(&mut world, client, 5, 7));
+    for (client, cookie) in clients.iter_mut().zip(cookies) {
+        assert_eq!(world.answer(client, cookie, LIMIT * 4).unwrap().error, 0);
+    }
+    // One handler, for the resource; a new generation for each volume.
+    let calls: Vec<_> =
+        world.take_handler_calls(0).into_iter().map(|call| (call.name, call.volume)).collect();
+    assert_eq!(calls, [("fence-peer", None)]);
+    let after = uuids(&mut world, 0);
+    for (volume, (before, after)) in before.into_iter().zip(after).enumerate() {
+        assert!(after[0] != before[0] && after[1] == before[0], "volume {volume}: {before:x?} {after:x?}");
+    }
+    let alone = "WFConnection Primary/Unknown UpToDate/Outdated";
+    assert_eq!([0, 1].map(|volume| states_of(&mut world, VolumeId(volume))[0].clone()), [alone; 2]);
+    world.join();
+    for volume in [0, 1] {
+        reaches(&mut world, VolumeId(volume), IN_SYNC);
+        let disks = [0, 1].map(|host| world.disk(host, volume).unwrap());
+        let blocks = disks.map(|disk| {
+            let mut block = [0; 4096];
+            disk.read_at(5 * 4096, &mut block).unwrap();
+            block
+        });
+        assert!(blocks == [[7; 4096]; 2], "volume {volume}");
+    }
+}
+
+#[test]
+fn a_primary_of_one_volume_that_cannot_fence_waits_with_all_of_them() {
+    let mut options = DiskOptions::default();
+    options.set("fencing", Some("resource-and-stonith")).unwrap();
+    let mut world = synced_volumes(2, 2, &options);
+    world.set_exit(0, "fence-peer", 1);
+    command(&mut world, 0, Command::Secondary { volume: VolumeId(1) });
+    let mut client = world.open(0, VOLUME).unwrap();
+    let before = uuids(&mut world, 0);
+    world.cut();
+    let cookie = write(&mut world, &mut client, 5, 7);
+    assert!(world.answer(&mut client, cookie, LIMIT).is_none(), "a frozen write was answered");
+    assert_eq!(world.status(0).unwrap().suspended, ["fencing"]);
+    world.join();
+    assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0);
+    assert_eq!(uuids(&mut world, 0), before, "nothing happened that needs a new generation");
+    let mixed = ["Connected Secondary/Secondary UpToDate/UpToDate"; 2];
+    reaches(&mut world, VOLUME, IN_SYNC);
+    reaches(&mut world, VolumeId(1), mixed);
+}
+
+#[test]
+fn a_split_brain_of_one_volume_keeps_the_whole_resource_apart() {
+    let mut world = synced_volumes(3, 2, &DiskOptions::default());
+    world.cut();
+    let parted = |world: &mut World| states(world).iter().all(|state| state.starts_with("WFConnection"));
+    assert!(world.run_until(LIMIT, parted));
+    command(&mut world, 1, Command::Primary { volume: VolumeId(1), force: false });
+    for host in [0, 1] {
+        world.take_handler_calls(host);
+    }
+    world.join();
+    let alone = |world: &mut World| states(world).iter().any(|state| state.starts_with("StandAlone"));
+    assert!(world.run_until(LIMIT, alone), "{:?}", states(&mut world));
+    let calls: Vec<_> = [0, 1]
+        .into_iter()
+        .flat_map(|host| world.take_handler_calls(host))
+        .map(|c| (c.name, c.volume))
+        .collect();
+    assert!(calls.contains(&("split-brain", Some(VolumeId(1)))), "{calls:?}");
+    assert!(!calls.iter().any(|(_, volume)| *volume == Some(VOLUME)), "{calls:?}");
 }
