@@ -167,6 +167,11 @@ impl<C: Core> Resource<C> {
         self.stopping && self.operations.is_empty()
     }
 
+    /// The core, for those who only look.
+    pub const fn core(&self) -> &C {
+        &self.core
+    }
+
     /// The core, for tests.
     #[cfg(test)]
     pub(super) fn core_mut(&mut self) -> &mut C {

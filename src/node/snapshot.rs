@@ -5,6 +5,7 @@ use super::state::Conn;
 use super::status::{ResourceStatus, VolumeStatus};
 use super::volume::Volume;
 use crate::config::options::Protocol;
+use crate::units::{BitIndex, VolumeId};
 
 impl Node {
     /// The resource as seen from here now.
@@ -36,6 +37,13 @@ impl Node {
             .collect(),
             volumes: self.volumes.values().map(|v| self.volume_status(v)).collect(),
         }
+    }
+
+    /// Whether the node knows of a block that its peer's copy may differ; `None` without a disk.
+    #[must_use]
+    pub fn out_of_sync(&self, volume: VolumeId, block: BitIndex) -> Option<bool> {
+        let disk = self.volumes.get(&volume)?.disk.as_ref()?;
+        Some(disk.bitmap.is_set(block))
     }
 
     fn volume_status(&self, v: &Volume) -> VolumeStatus {

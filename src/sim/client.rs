@@ -45,11 +45,34 @@ pub enum Wish<'a> {
         /// All of them.
         data: &'a [u8],
     },
+    /// Write these bytes; they are durable when that is answered.
+    WriteDurably {
+        /// To here.
+        offset: u64,
+        /// All of them.
+        data: &'a [u8],
+    },
+    /// Give this space back.
+    Trim {
+        /// From here.
+        offset: u64,
+        /// So many bytes.
+        len: u32,
+    },
+    /// Make this space read as zeroes.
+    WriteZeroes {
+        /// From here.
+        offset: u64,
+        /// So many bytes.
+        len: u32,
+    },
     /// Make all writes that were answered durable.
     Flush,
 }
 
 const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// `NBD_CMD_FLAG_FUA`.
+const FUA: u16 = 1;
 const REPLY_MAGIC: u32 = 0x6744_6698;
 /// Bytes of a reply before the data.
 const REPLY_BYTES: usize = 16;
@@ -71,16 +94,19 @@ impl Client {
     pub(super) fn request(&mut self, wish: Wish<'_>) -> (u64, Vec<u8>) {
         self.last_cookie += 1;
         let cookie = self.last_cookie;
-        let (kind, offset, len, data): (u16, _, _, &[u8]) = match wish {
-            Wish::Read { offset, len } => (0, offset, len, &[]),
-            Wish::Write { offset, data } => (1, offset, data.len() as u32, data),
-            Wish::Flush => (3, 0, 0, &[]),
+        let (flags, kind, offset, len, data): (u16, u16, _, _, &[u8]) = match wish {
+            Wish::Read { offset, len } => (0, 0, offset, len, &[]),
+            Wish::Write { offset, data } => (0, 1, offset, data.len() as u32, data),
+            Wish::WriteDurably { offset, data } => (FUA, 1, offset, data.len() as u32, data),
+            Wish::Flush => (0, 3, 0, 0, &[]),
+            Wish::Trim { offset, len } => (0, 4, offset, len, &[]),
+            Wish::WriteZeroes { offset, len } => (0, 6, offset, len, &[]),
         };
         if kind == 0 {
             self.reads.push((cookie, len as usize));
         }
         let mut bytes = REQUEST_MAGIC.to_be_bytes().to_vec();
-        bytes.extend_from_slice(&0_u16.to_be_bytes());
+        bytes.extend_from_slice(&flags.to_be_bytes());
         bytes.extend_from_slice(&kind.to_be_bytes());
         bytes.extend_from_slice(&cookie.to_be_bytes());
         bytes.extend_from_slice(&offset.to_be_bytes());
@@ -125,6 +151,11 @@ impl Client {
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// All answers that are there.
+    pub(super) fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.replies)
     }
 
     /// The answer to a request, once it is there.

@@ -49,6 +49,8 @@ pub enum Event {
         device: DeviceKey,
         /// What to do.
         op: Op,
+        /// What a flush is about: the last write before it began.
+        begun: u64,
     },
     /// A handler program ends.
     Handler {
@@ -82,6 +84,11 @@ impl Events {
     pub fn plan(&mut self, at: Moment, event: Event) {
         self.planned += 1;
         self.heap.push(Planned { at, number: self.planned, event });
+    }
+
+    /// The events to come, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.heap.iter().map(|planned| &planned.event)
     }
 
     /// When the next event happens.

@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::disk::{SimDisk, bytes_of};
+use super::disk::{Device, SimDisk, bytes_of};
 use super::events::{Event, Events, HostId};
 use super::network::Network;
 use super::random::Random;
+use super::weather::Weather;
 use crate::buffer::Buf;
 use crate::io::slots::Slots;
 use crate::io::{Completion, DeviceKey, Devices, Io, Op, SocketKey, Token, Unsent};
@@ -23,6 +24,7 @@ pub(super) struct Universe {
     pub(super) random: Random,
     pub(super) events: Events,
     pub(super) network: Network,
+    pub(super) weather: Weather,
     pub(super) hosts: [HostPart; 2],
     /// Handlers that ended, and are not reported: machine, call, exit code.
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
@@ -36,7 +38,32 @@ pub(super) struct HostPart {
     pub(super) boot: u64,
     /// What ended and was not reported.
     pub(super) ready: VecDeque<Completion>,
-    devices: Slots<SimDisk>,
+    devices: Slots<Device>,
+    /// Its loop does not run before that.
+    pub(super) paused_until: Moment,
+    /// How the machine's disks do.
+    pub(super) pace: Pace,
+}
+
+/// How fast a machine's disks are.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Every operation takes so many times what it takes a good disk.
+    pub factor: u32,
+    /// Nothing ends before that.
+    pub stalled_until: Moment,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { factor: 1, stalled_until: Moment::default() }
+    }
+}
+
+impl HostPart {
+    pub(super) fn device(&self, key: DeviceKey) -> Option<&Device> {
+        self.devices.get(key.0)
+    }
 }
 
 impl Universe {
@@ -46,14 +73,10 @@ impl Universe {
             random: Random::new(seed),
             events: Events::default(),
             network: Network::new(),
+            weather: Weather::default(),
             hosts: Default::default(),
             handlers_done: Vec::new(),
         }
-    }
-
-    /// How long bytes are on their way this time.
-    pub(super) fn latency(&mut self) -> Duration {
-        Duration::from_micros(50 + self.random.below(100))
     }
 
     /// Starts or stops a machine.
@@ -64,6 +87,28 @@ impl Universe {
         part.boot += 1;
         part.ready.clear();
         part.devices = Slots::default();
+        part.pace = Pace::default();
+    }
+
+    /// The power of a machine fails: what its disks had not on the medium may be lost, and what was being
+    /// written may have got there. With `all`, everything that can be lost is.
+    pub(super) fn lose_power(&mut self, host: HostId, disks: &[SimDisk], all: bool) {
+        let Self { events, random, hosts, .. } = self;
+        let part = &hosts[host];
+        if !all {
+            for event in events.iter() {
+                if let Event::Disk { host: of, boot, device, op, .. } = event
+                    && (*of, *boot) == (host, part.boot)
+                    && let Some(device) = part.devices.get(device.0)
+                {
+                    device.tear(op, random);
+                }
+            }
+        }
+        for device in disks.iter().flat_map(SimDisk::devices) {
+            device.store_mut().lose_power(random, all);
+        }
+        self.set_up(host, false);
     }
 
     /// Lets everything happen that is due; whether that was something.
@@ -83,11 +128,11 @@ impl Universe {
             Event::Knock { from, remote } => self.knock(from, remote),
             Event::DialEnds { socket, result } => self.dial_ends(socket, result),
             Event::Reset { socket } => self.reset(socket),
-            Event::Disk { host, boot, token, device, op } => {
+            Event::Disk { host, boot, token, device, op, begun } => {
                 let part = &mut self.hosts[host];
                 if part.boot == boot {
-                    let disk = part.devices.get(device.0);
-                    let result = disk.map_or(Err(DiskFault::Gone), |disk| disk.perform(op));
+                    let device = part.devices.get(device.0);
+                    let result = device.map_or(Err(DiskFault::Gone), |device| device.perform(op, begun));
                     part.ready.push_back(Completion::Disk { token, result });
                 }
             }
@@ -149,17 +194,22 @@ impl Io for SimIo {
 
     fn attach(&mut self, disk: SimDisk) -> Devices {
         let mut universe = self.universe.borrow_mut();
-        let key = DeviceKey(universe.hosts[self.host].devices.insert(disk));
-        Devices { data: key, meta: key }
+        let devices = &mut universe.hosts[self.host].devices;
+        let data = DeviceKey(devices.insert(disk.data().clone()));
+        let internal = disk.meta().is(disk.data());
+        let meta = if internal { data } else { DeviceKey(devices.insert(disk.meta().clone())) };
+        Devices { data, meta }
     }
 
     fn submit(&mut self, token: Token, device: DeviceKey, op: Op) {
         let mut universe = self.universe.borrow_mut();
         // 1 GB/s, and a little to begin with.
         let us = 30 + universe.random.below(120) + bytes_of(&op) / 1000;
-        let at = universe.now.after(Duration::from_micros(us));
-        let (host, boot) = (self.host, universe.hosts[self.host].boot);
-        universe.events.plan(at, Event::Disk { host, boot, token, device, op });
+        let HostPart { pace, boot, .. } = universe.hosts[self.host];
+        let at = universe.now.after(Duration::from_micros(us * u64::from(pace.factor)));
+        let at = at.max(pace.stalled_until);
+        let begun = universe.hosts[self.host].devices.get(device.0).map_or(0, |device| device.begin(&op));
+        universe.events.plan(at, Event::Disk { host: self.host, boot, token, device, op, begun });
     }
 
     fn detach(&mut self, _devices: Devices) {

@@ -11,12 +11,15 @@
 //! This world is well-behaved: operations end well and in short time, the link is whole, or drops
 //! everything without a word; a machine that crashes keeps what its disk had completed.
 
+pub mod chaos;
 pub mod client;
 pub mod disk;
 pub mod events;
 pub mod io;
 pub mod network;
 pub mod random;
+pub mod store;
+pub mod weather;
 pub mod world;
 
 #[cfg(test)]

@@ -16,8 +16,6 @@ use crate::units::Moment;
 
 /// Bytes that may be on their way, or arrived and not received, before the network takes no more.
 const WINDOW: usize = 1 << 20;
-/// At most so many bytes arrive at once.
-const SEGMENT: usize = 64 << 10;
 /// After so long a connection request that got no answer is sent again.
 const KNOCK_AGAIN: Duration = Duration::from_secs(1);
 /// So long after the link is whole again, what was held back is sent again.
@@ -119,6 +117,25 @@ impl Network {
             .iter()
             .find(|(_, socket)| matches!(&socket.kind, Kind::Listener(at) if *at == address));
         found.map(|(key, _)| SocketKey(key))
+    }
+
+    /// The connections between the machines, by their ends.
+    pub(super) fn ends_between_hosts(&self) -> Vec<(SocketKey, SocketKey)> {
+        let ends = self.sockets.iter().filter_map(|(key, socket)| match (&socket.kind, socket.owner) {
+            (Kind::Stream(Stream { peer, peer_owner: Owner::Host(1), .. }), Owner::Host(0)) => {
+                Some((SocketKey(key), *peer))
+            }
+            (Kind::Stream(_) | Kind::Listener(_) | Kind::Dialing, _) => None,
+        });
+        ends.collect()
+    }
+
+    /// Bytes on their way to a socket.
+    pub(super) fn on_the_way_to(&self, key: SocketKey) -> usize {
+        match self.sockets.get(key.0).map(|socket| &socket.kind) {
+            Some(Kind::Stream(stream)) => stream.wire_bytes,
+            Some(Kind::Listener(_) | Kind::Dialing) | None => 0,
+        }
     }
 
     fn passes(&self, from: Owner, to: Owner) -> bool {
@@ -352,10 +369,9 @@ impl Universe {
         let mut out = std::mem::take(&mut stream.out);
         let mut moved = 0;
         while !out.is_empty() {
-            let at = self.now.after(self.latency());
+            let (at, piece) = (self.now.after(self.latency()), self.piece());
             let Some(other) = self.network.stream(peer) else { break };
-            let room =
-                WINDOW.saturating_sub(other.wire_bytes + other.inbox.len()).min(SEGMENT).min(out.len());
+            let room = WINDOW.saturating_sub(other.wire_bytes + other.inbox.len()).min(piece).min(out.len());
             if room == 0 {
                 break;
             }
@@ -411,6 +427,17 @@ impl Universe {
             }
         }
         self.serve_receive(to);
+    }
+
+    /// A connection breaks; so many of the bytes on their way to this end get through.
+    pub(super) fn break_end(&mut self, key: SocketKey, through: usize) {
+        let Some(stream) = self.network.stream(key) else { return };
+        let rest: Vec<u8> = stream.wire.drain(..).flat_map(|segment| segment.bytes).take(through).collect();
+        stream.inbox.extend(rest);
+        stream.wire_bytes = 0;
+        stream.ended = Some(Err(libc::ECONNRESET));
+        stream.out.clear();
+        self.serve_receive(key);
     }
 
     /// The other machine does not know this connection any more.

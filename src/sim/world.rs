@@ -10,14 +10,15 @@ use std::time::Duration;
 use tracing::info;
 
 use super::client::{Answer, Client, Wish};
-use super::disk::SimDisk;
+use super::disk::{Device, SimDisk};
 use super::events::{Event, HostId};
-use super::io::{SimIo, SimSocket, Universe};
+use super::io::{Pace, SimIo, SimSocket, Universe};
 use super::network::address_of;
+use super::weather::Weather;
 use crate::config::options::{DiskOptions, ResourceOptions};
 use crate::daemon::mailbox::{Message, NbdClient, Notice, Reply};
 use crate::daemon::resource::Resource;
-use crate::io::Completion;
+use crate::io::{Completion, Op};
 use crate::nbd::{Export, Session};
 use crate::node::Node;
 use crate::node::command::{Command, Outcome};
@@ -162,6 +163,55 @@ impl World {
         self.universe.borrow_mut().set_up(host, false);
     }
 
+    /// The machine loses power, and with it what its disks had not flushed; with `all`, everything that
+    /// may be lost is, else each sector may be lost or not, those being written included.
+    pub fn lose_power(&mut self, host: HostId, all: bool) {
+        info!(now = ?self.now(), host, all, "power failure");
+        self.hosts[host].machine = None;
+        let disks: Vec<SimDisk> = self.hosts[host].disks.values().cloned().collect();
+        self.universe.borrow_mut().lose_power(host, &disks, all);
+    }
+
+    /// The machine's loop stands still for so long.
+    pub fn pause(&mut self, host: HostId, span: Duration) {
+        self.universe.borrow_mut().pause(host, span);
+    }
+
+    /// One of the connections between the machines breaks, at some byte in each direction; whether
+    /// there was one.
+    pub fn break_connection(&mut self) -> bool {
+        self.universe.borrow_mut().break_one()
+    }
+
+    /// How the network does from now on.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.universe.borrow_mut().weather = weather;
+    }
+
+    /// How fast a machine's disks are from now on.
+    pub fn set_pace(&mut self, host: HostId, pace: Pace) {
+        self.universe.borrow_mut().hosts[host].pace = pace;
+    }
+
+    /// Looks at the operations that are under way on a machine's disks.
+    pub fn each_under_way(&self, host: HostId, mut look: impl FnMut(&Device, &Op)) {
+        let universe = self.universe.borrow();
+        for event in universe.events.iter() {
+            if let Event::Disk { host: of, boot, device, op, .. } = event
+                && (*of, *boot) == (host, universe.hosts[host].boot)
+                && let Some(device) = universe.hosts[host].device(*device)
+            {
+                look(device, op);
+            }
+        }
+    }
+
+    /// The core of a machine's resource, for those who check what it knows.
+    #[must_use]
+    pub fn core(&self, host: HostId) -> Option<&Node> {
+        self.hosts[host].machine.as_ref().map(|machine| machine.resource.core())
+    }
+
     /// The machine starts again, without the resource.
     pub fn boot(&mut self, host: HostId) {
         info!(now = ?self.now(), host, "boot");
@@ -256,6 +306,11 @@ impl World {
         if !outcome.as_ref().is_some_and(Outcome::is_success) {
             return Err(outcome.unwrap_or_else(|| Outcome::of(0)));
         }
+        Ok(self.let_in(host, volume))
+    }
+
+    /// Lets a client in whose [`Command::Open`] succeeded.
+    pub fn let_in(&mut self, host: HostId, volume: VolumeId) -> Client {
         let status = self.status(host).unwrap_or_default();
         let sectors = status.volumes.iter().find(|v| v.volume == volume.0).map_or(0, |v| v.size_sectors);
         let (near, far) = self.universe.borrow_mut().pair(host);
@@ -263,7 +318,7 @@ impl World {
         let (leftover, name) = (Vec::new(), "client".to_owned());
         let client = NbdClient { socket: SimSocket(near), volume, session, leftover, name };
         self.message(host, Message::Client(client));
-        Ok(Client::new(host, far))
+        Client::new(host, far)
     }
 
     /// Sends a request of a client; the cookie under which it will be answered.
@@ -289,6 +344,12 @@ impl World {
                 return client.answer(cookie);
             }
         }
+    }
+
+    /// The answers that have arrived at a client.
+    pub fn hear(&mut self, client: &mut Client) -> Vec<Answer> {
+        self.listen(client);
+        client.take_answers()
     }
 
     fn listen(&mut self, client: &mut Client) {
@@ -342,8 +403,8 @@ impl World {
             }
         }
         self.turns_at_once = 0;
-        let deadlines = self.hosts.iter().filter_map(|host| host.machine.as_ref()?.resource.next_deadline());
-        let next = deadlines.chain(self.universe.borrow().events.next_at()).min();
+        let deadlines: Vec<Moment> = [0, 1].into_iter().filter_map(|host| self.deadline(host)).collect();
+        let next = deadlines.into_iter().chain(self.universe.borrow().events.next_at()).min();
         let mut universe = self.universe.borrow_mut();
         match next {
             Some(next) if next <= until => {
@@ -358,10 +419,17 @@ impl World {
     }
 
     fn is_due(&self, host: HostId) -> bool {
+        let now = self.now();
+        self.deadline(host).is_some_and(|at| at <= now)
+    }
+
+    /// When the loop of a machine runs next, if nothing new happens.
+    fn deadline(&self, host: HostId) -> Option<Moment> {
         let universe = self.universe.borrow();
-        let Some(machine) = &self.hosts[host].machine else { return false };
-        !universe.hosts[host].ready.is_empty()
-            || machine.resource.next_deadline().is_some_and(|at| at <= universe.now)
+        let machine = self.hosts[host].machine.as_ref()?;
+        let part = &universe.hosts[host];
+        let at = if part.ready.is_empty() { machine.resource.next_deadline()? } else { universe.now };
+        Some(at.max(part.paused_until))
     }
 
     fn turn(&mut self, host: HostId) {

@@ -1,0 +1,302 @@
+//! What each copy of the data may hold: the promises made to clients, by sector.
+//!
+//! Every sector that is written says which write it is of. A copy may hold a write unless one that it must
+//! have began after that one had been answered: of writes under way together, either may be the last. A
+//! loss of power takes from a copy what it must have down to what was flushed.
+
+use std::collections::BTreeMap;
+
+use super::super::disk::Device;
+use super::super::events::HostId;
+use crate::units::SECTOR_BYTES;
+
+const SECTOR: usize = SECTOR_BYTES as usize;
+const MAGIC: [u8; 4] = *b"wr\xb5\xd0";
+/// Of a write that was not answered: it may take effect at any time.
+const NEVER: u64 = u64::MAX;
+
+/// Number of a write; 0 is what the device held before all writes.
+pub type WriteId = u32;
+
+/// The promises, and the writes they are about.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Counts what happens, so that each event has its own moment.
+    tick: u64,
+    writes: Vec<Written>,
+    copies: [BTreeMap<u64, Must>; 2],
+}
+
+#[derive(Debug)]
+struct Written {
+    first: u64,
+    sectors: u64,
+    zeroes: bool,
+    submitted: u64,
+    answered: u64,
+}
+
+/// What a copy must have of a sector: a write that was submitted then, or one answered later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Must {
+    now: u64,
+    durable: u64,
+    /// A client has seen this: later ones see nothing older, until a crash.
+    seen: u64,
+}
+
+/// What a copy had to have at some moment.
+pub type Snapshot = BTreeMap<u64, Must>;
+
+impl Oracle {
+    /// A client asks to write these sectors.
+    pub fn submit(&mut self, first: u64, sectors: u64, zeroes: bool) -> WriteId {
+        self.tick += 1;
+        self.writes.push(Written { first, sectors, zeroes, submitted: self.tick, answered: NEVER });
+        self.writes.len() as WriteId
+    }
+
+    /// The bytes of a write.
+    #[must_use]
+    pub fn stamp(id: WriteId, first: u64, sectors: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(sectors as usize * SECTOR);
+        for sector in first..first + sectors {
+            let mut head = [0; 16];
+            head[..4].copy_from_slice(&MAGIC);
+            head[4..8].copy_from_slice(&id.to_be_bytes());
+            head[8..].copy_from_slice(&sector.to_be_bytes());
+            (0..SECTOR / head.len()).for_each(|_| bytes.extend_from_slice(&head));
+        }
+        bytes
+    }
+
+    /// The client was told that its write is done; these copies have it, and these durably.
+    pub fn done(&mut self, id: WriteId, on: impl IntoIterator<Item = HostId>, durable: bool) {
+        self.tick += 1;
+        let write = &mut self.writes[id as usize - 1];
+        write.answered = self.tick;
+        let (submitted, range) = (write.submitted, write.first..write.first + write.sectors);
+        for host in on {
+            for sector in range.clone() {
+                let must = self.copies[host].entry(sector).or_default();
+                must.now = must.now.max(submitted);
+                if durable {
+                    must.durable = must.durable.max(submitted);
+                }
+            }
+        }
+    }
+
+    /// What a copy must have at this moment.
+    pub fn snapshot(&mut self, host: HostId) -> Snapshot {
+        self.tick += 1;
+        self.copies[host].clone()
+    }
+
+    /// What a copy had to have then is on its medium now.
+    pub fn flushed(&mut self, host: HostId, then: &Snapshot) {
+        for (sector, must) in then {
+            let durable = &mut self.copies[host].entry(*sector).or_default().durable;
+            *durable = (*durable).max(must.now);
+        }
+    }
+
+    /// A machine lost power.
+    pub fn lost_power(&mut self, host: HostId) {
+        for must in self.copies[host].values_mut() {
+            *must = Must { now: must.durable, durable: must.durable, seen: 0 };
+        }
+    }
+
+    /// A machine's program was killed; what its disks had taken is there.
+    pub fn killed(&mut self, host: HostId) {
+        self.copies[host].values_mut().for_each(|must| must.seen = 0);
+    }
+
+    /// A copy was made the same as the other one; what that had to have when this began is durable.
+    pub fn synced(&mut self, source: HostId, target: HostId, began: &Snapshot) {
+        self.tick += 1;
+        let mut copy = self.copies[source].clone();
+        for (sector, must) in &mut copy {
+            must.durable = began.get(sector).map_or(0, |then| then.now);
+        }
+        self.copies[target] = copy;
+    }
+
+    /// Both copies turned out to be the same.
+    pub fn equal(&mut self) {
+        self.tick += 1;
+        for (one, other) in [(0, 1), (1, 0)] {
+            for (sector, must) in self.copies[other].clone() {
+                let own = self.copies[one].entry(sector).or_default();
+                own.now = own.now.max(must.now);
+            }
+        }
+    }
+
+    /// A client read this; `then` is what the copy had to have when it asked.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(&mut self, host: HostId, first: u64, bytes: &[u8], then: &Snapshot) -> Result<(), String> {
+        self.tick += 1;
+        for (sector, bytes) in (first..).zip(bytes.chunks_exact(SECTOR)) {
+            let must = then.get(&sector).copied().unwrap_or_default();
+            let newest = self.check(sector, bytes, must.now.max(must.seen))?;
+            let seen = &mut self.copies[host].entry(sector).or_default().seen;
+            *seen = (*seen).max(newest);
+        }
+        Ok(())
+    }
+
+    /// Whether a device holds what the copy of a machine must have.
+    ///
+    /// # Errors
+    /// What it holds instead.
+    pub fn check_copy(&self, host: HostId, device: &Device) -> Result<(), String> {
+        let mut bytes = [0; SECTOR];
+        for (sector, must) in &self.copies[host] {
+            device.read_at(sector * SECTOR_BYTES, &mut bytes).map_err(|fault| format!("{fault:?}"))?;
+            self.check(*sector, &bytes, must.now)?;
+        }
+        Ok(())
+    }
+
+    /// Every sector that some copy must have something of.
+    pub fn sectors(&self) -> impl Iterator<Item = u64> + '_ {
+        self.copies.iter().flat_map(BTreeMap::keys).copied()
+    }
+
+    /// Whether a copy may hold this; when that write was submitted.
+    fn check(&self, sector: u64, bytes: &[u8], must: u64) -> Result<u64, String> {
+        let Some(id) = decode(sector, bytes)? else { return self.check_zeroes(sector, must) };
+        let write = self
+            .writes
+            .get((id as usize).wrapping_sub(1))
+            .filter(|write| (write.first..write.first + write.sectors).contains(&sector) && !write.zeroes);
+        let Some(write) = write else {
+            return Err(format!("sector {sector} holds a write {id} that never was"));
+        };
+        if write.answered < must {
+            return Err(format!(
+                "sector {sector} holds write {id} (answered at {}), but must have one of {must} or later: {}",
+                write.answered,
+                self.of_sector(sector)
+            ));
+        }
+        Ok(write.submitted)
+    }
+
+    /// Zeroes are what was there first, or of a write of zeroes.
+    fn check_zeroes(&self, sector: u64, must: u64) -> Result<u64, String> {
+        let of_write = self
+            .writes
+            .iter()
+            .filter(|write| write.zeroes && (write.first..write.first + write.sectors).contains(&sector))
+            .any(|write| write.answered >= must);
+        if must == 0 || of_write {
+            return Ok(0);
+        }
+        Err(format!(
+            "sector {sector} is empty, but must have a write of {must} or later: {}",
+            self.of_sector(sector)
+        ))
+    }
+
+    /// The last writes to a sector, in words.
+    fn of_sector(&self, sector: u64) -> String {
+        let all = self.writes.iter().enumerate();
+        let of_sector = all
+            .filter(|(_, write)| (write.first..write.first + write.sectors).contains(&sector))
+            .map(|(at, write)| {
+                let end = if write.answered == NEVER { "…".to_owned() } else { write.answered.to_string() };
+                let zeroes = if write.zeroes { " (zeroes)" } else { "" };
+                format!("#{}{zeroes} {}-{end}", at + 1, write.submitted)
+            });
+        let texts: Vec<String> = of_sector.collect();
+        texts[texts.len().saturating_sub(6)..].join(", ")
+    }
+}
+
+/// Which write a sector is of; `None` for zeroes.
+fn decode(sector: u64, bytes: &[u8]) -> Result<Option<WriteId>, String> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let (head, rest) = bytes.split_at(16);
+    let mut id = [0; 4];
+    id.copy_from_slice(&head[4..8]);
+    let whole =
+        head[..4] == MAGIC && head[8..] == sector.to_be_bytes() && rest.chunks(16).all(|part| part == head);
+    if whole {
+        Ok(Some(u32::from_be_bytes(id)))
+    } else {
+        Err(format!("sector {sector} holds rubbish: {head:x?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(id: WriteId, sector: u64) -> Vec<u8> {
+        Oracle::stamp(id, sector, 1)
+    }
+
+    fn reads(oracle: &mut Oracle, id: WriteId) -> bool {
+        let then = oracle.snapshot(0);
+        oracle.read(0, 5, &content(id, 5), &then).is_ok()
+    }
+
+    #[test]
+    fn an_answered_write_hides_older_ones_and_not_those_under_way() {
+        let mut oracle = Oracle::default();
+        let (old, beside, new) = (oracle.submit(5, 1, false), oracle.submit(5, 1, false), 3);
+        oracle.done(old, [0], false);
+        assert_eq!(oracle.submit(5, 1, false), new);
+        oracle.done(new, [0], false);
+        assert!(!reads(&mut oracle, old) && reads(&mut oracle, beside));
+        assert!(reads(&mut oracle, new), "neither is the last for sure");
+        oracle.done(beside, [0], false);
+        assert!(reads(&mut oracle, beside) && reads(&mut oracle, new));
+    }
+
+    #[test]
+    fn what_a_client_has_seen_does_not_go_away() {
+        let mut oracle = Oracle::default();
+        let first = oracle.submit(5, 1, false);
+        oracle.done(first, [0], false);
+        let second = oracle.submit(5, 1, false);
+        assert!(reads(&mut oracle, second) && !reads(&mut oracle, first));
+        oracle.killed(0);
+        assert!(reads(&mut oracle, first), "it was not promised");
+    }
+
+    #[test]
+    fn power_takes_what_was_not_flushed() {
+        let mut oracle = Oracle::default();
+        let first = oracle.submit(5, 1, false);
+        oracle.done(first, [0], false);
+        let then = oracle.snapshot(0);
+        let second = oracle.submit(5, 1, false);
+        oracle.done(second, [0], false);
+        oracle.flushed(0, &then);
+        assert!(!reads(&mut oracle, first));
+        oracle.lost_power(0);
+        assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
+        assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone()).is_err());
+    }
+
+    #[test]
+    fn nothing_is_invented() {
+        let mut oracle = Oracle::default();
+        let first = oracle.submit(5, 1, false);
+        oracle.done(first, [0], false);
+        let then = oracle.snapshot(0);
+        assert!(oracle.read(0, 5, &content(7, 5), &then).is_err());
+        assert!(oracle.read(0, 6, &content(first, 6), &then).is_err());
+        let mut torn = content(first, 5);
+        torn[300] ^= 1;
+        assert!(oracle.read(0, 5, &torn, &then).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! The clients of a life: stamped writes to few places, and reads that know what they may find.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::super::client::{Answer, Client, Wish};
+use super::super::events::HostId;
+use super::super::random::Random;
+use super::super::world::{Pending, World};
+use super::oracle::{Oracle, Snapshot, WriteId};
+use crate::node::command::Command;
+use crate::units::{Moment, SECTOR_BYTES, VolumeId};
+
+const VOLUME: VolumeId = VolumeId(0);
+/// Sectors in 4 MiB: an extent of the activity log.
+const EXTENT: u64 = 8192;
+
+/// A client program that opens the device whenever its node is Primary.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) host: HostId,
+    client: Option<Client>,
+    opening: Option<Pending>,
+    requests: Vec<Request>,
+    next_at: Moment,
+}
+
+/// A request that is not answered.
+#[derive(Debug)]
+struct Request {
+    cookie: u64,
+    kind: Kind,
+    /// What the link was like when it was sent: see [`Facts::link`].
+    link: Option<u64>,
+    boots: [u64; 2],
+}
+
+#[derive(Debug)]
+enum Kind {
+    Read { first: u64, then: Snapshot },
+    Write { id: WriteId, durable: bool },
+    Flush { then: [Snapshot; 2] },
+}
+
+/// What is known of the pair when a client does something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// Whether the program's node is up and Primary, and clients may open it.
+    pub(super) open: bool,
+    /// A number that stays the same while every write of this node is on both disks; `None` while that
+    /// is not so.
+    pub(super) link: Option<u64>,
+    /// How often each machine was started.
+    pub(super) boots: [u64; 2],
+    /// Requests that may be under way.
+    pub(super) depth: usize,
+    /// New requests are made.
+    pub(super) busy: bool,
+}
+
+impl Program {
+    pub(super) fn new(host: HostId) -> Self {
+        Self { host, client: None, opening: None, requests: Vec::new(), next_at: Moment::default() }
+    }
+
+    /// When it wants to do something next.
+    pub(super) const fn next_at(&self) -> Moment {
+        self.next_at
+    }
+
+    /// Whether it waits for answers.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Whether it has the device open, or is about to.
+    pub(super) const fn is_there(&self) -> bool {
+        self.client.is_some() || self.opening.is_some()
+    }
+
+    /// Its machine is gone.
+    pub(super) fn die(&mut self) {
+        self.client = None;
+        self.opening = None;
+        self.requests.clear();
+    }
+
+    /// It closes the device.
+    pub(super) fn close(&mut self, world: &mut World) {
+        if let Some(client) = &self.client {
+            world.close(client);
+        }
+        self.die();
+    }
+
+    /// Does what is to be done now.
+    ///
+    /// # Errors
+    /// What is wrong with an answer.
+    pub(super) fn step(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        random: &mut Random,
+        facts: Facts,
+    ) -> Result<u64, String> {
+        let mut done = 0;
+        if let Some(outcome) = self.opening.as_ref().and_then(Pending::outcome) {
+            self.opening = None;
+            if outcome.is_success() {
+                self.client = Some(world.let_in(self.host, VOLUME));
+            }
+        }
+        if let Some(client) = &mut self.client {
+            for answer in world.hear(client) {
+                self.take(&answer, oracle, facts)?;
+                done += 1;
+            }
+            if self.client.as_ref().is_some_and(Client::is_closed) {
+                self.die();
+            }
+        }
+        let now = world.now();
+        if now < self.next_at || !facts.busy {
+            return Ok(done);
+        }
+        self.next_at = now.after(pause(random));
+        if self.client.is_none() && self.opening.is_none() && facts.open {
+            self.opening = Some(world.start(self.host, Command::Open { volume: VOLUME, read_only: false }));
+        } else if self.client.is_some() && self.requests.len() < facts.depth {
+            self.ask(world, oracle, random, facts);
+        }
+        Ok(done)
+    }
+
+    fn ask(&mut self, world: &mut World, oracle: &mut Oracle, random: &mut Random, facts: Facts) {
+        let Some(client) = &mut self.client else { return };
+        let sectors = place(random, world.disk(self.host, 0).map_or(0, |disk| disk.len() as u64));
+        let (first, count) = (sectors.start, sectors.end - sectors.start);
+        let (offset, len) = (first * SECTOR_BYTES, (count * SECTOR_BYTES) as u32);
+        let (cookie, kind) = match random.below(20) {
+            0..6 => {
+                let then = oracle.snapshot(self.host);
+                (world.ask(client, Wish::Read { offset, len }), Kind::Read { first, then })
+            }
+            6 | 7 => {
+                let then = [0, 1].map(|host| oracle.snapshot(host));
+                (world.ask(client, Wish::Flush), Kind::Flush { then })
+            }
+            8 => {
+                let id = oracle.submit(first, count, true);
+                let wish = match random.below(2) {
+                    0 => Wish::Trim { offset, len },
+                    _ => Wish::WriteZeroes { offset, len },
+                };
+                (world.ask(client, wish), Kind::Write { id, durable: false })
+            }
+            kind => {
+                let id = oracle.submit(first, count, false);
+                let (data, durable) = (Oracle::stamp(id, first, count), kind < 11);
+                let wish = match durable {
+                    true => Wish::WriteDurably { offset, data: &data },
+                    false => Wish::Write { offset, data: &data },
+                };
+                (world.ask(client, wish), Kind::Write { id, durable })
+            }
+        };
+        self.requests.push(Request { cookie, kind, link: facts.link, boots: facts.boots });
+    }
+
+    fn take(&mut self, answer: &Answer, oracle: &mut Oracle, facts: Facts) -> Result<(), String> {
+        let Some(at) = self.requests.iter().position(|request| request.cookie == answer.cookie) else {
+            return Err(format!("an answer to no request: cookie {}", answer.cookie));
+        };
+        let Request { kind, link, boots, .. } = self.requests.swap_remove(at);
+        if answer.error != 0 {
+            return Ok(()); // A write that failed may be there or not.
+        }
+        let host = self.host;
+        let on_both = link.is_some() && link == facts.link && boots == facts.boots;
+        let copies = [host].into_iter().chain(on_both.then_some(1 - host));
+        match kind {
+            Kind::Read { first, then } => {
+                oracle
+                    .read(host, first, &answer.data, &then)
+                    .map_err(|why| format!("a read at {host}: {why}"))?;
+            }
+            Kind::Write { id, durable } => oracle.done(id, copies, durable),
+            Kind::Flush { then } => copies.for_each(|host| oracle.flushed(host, &then[host])),
+        }
+        Ok(())
+    }
+}
+
+/// Time between two requests of a program.
+fn pause(random: &mut Random) -> Duration {
+    match random.below(8) {
+        0 => Duration::from_micros(random.below(200)),
+        1..6 => Duration::from_micros(random.below(4_000)),
+        _ => Duration::from_micros(random.below(150_000)),
+    }
+}
+
+/// A few sectors at one of few places, so that requests meet: some blocks at the beginning of each extent,
+/// across the border of two, and the tail of the device.
+fn place(random: &mut Random, disk_bytes: u64) -> Range<u64> {
+    let extents = disk_bytes / SECTOR_BYTES / EXTENT - 1; // The last one may hold metadata.
+    let extent = random.below(extents);
+    let base = match random.below(12) {
+        0 => (extent + 1) * EXTENT - 4,
+        1 => extents * EXTENT - 16,
+        _ => extent * EXTENT + random.below(6) * 8,
+    };
+    let (skip, count) = match random.below(6) {
+        0 => (random.below(8), 1),
+        1 => (random.below(8), 1 + random.below(12)),
+        2 => (0, 16),
+        _ => (0, 8),
+    };
+    let end = (base + skip + count).min(extents * EXTENT + 8);
+    (base + skip).min(end - 1)..end
+}

@@ -1,0 +1,261 @@
+//! A device in memory, with a cache that a loss of power empties.
+//!
+//! What was written is there for all who read, and lost with the power unless a flush that began later
+//! has ended. Sectors of 512 bytes are atomic and go to the medium in any order: of each one the medium
+//! holds the version of the last flush, or any younger one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::random::Random;
+use crate::node::input::DiskFault;
+use crate::units::SECTOR_BYTES;
+
+const SECTOR: usize = SECTOR_BYTES as usize;
+const PAGE: usize = 4096;
+
+/// A device. Pages that nobody wrote to are zeroes and take no memory.
+#[derive(Debug)]
+pub struct Store {
+    len: u64,
+    pages: HashMap<u64, Box<[u8; PAGE]>>,
+    /// The sectors whose last version may not be on the medium.
+    volatile: BTreeMap<u64, Versions>,
+    /// Grows with each write.
+    clock: u64,
+    /// Who rules whether operations fail; none: they do not.
+    pub(super) faults: Faults,
+}
+
+/// The versions of a sector since the last flush, oldest first. The first is on the medium for sure.
+#[derive(Debug)]
+struct Versions(Vec<(u64, [u8; SECTOR])>);
+
+/// What goes wrong on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Reads fail.
+    pub read: bool,
+    /// Writes fail.
+    pub write: bool,
+    /// Flushes fail.
+    pub flush: bool,
+    /// Discards and writes of zeroes fail.
+    pub discard: bool,
+    /// Only the next so many operations that would fail do; 0: all of them.
+    pub times: u32,
+}
+
+impl Store {
+    /// A device of zeroes.
+    #[must_use]
+    pub fn zeroed(len: u64) -> Self {
+        Self { len, pages: HashMap::new(), volatile: BTreeMap::new(), clock: 0, faults: Faults::default() }
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no room at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What a read finds there.
+    ///
+    /// # Errors
+    /// If the device ends before that.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskFault> {
+        self.check(offset, into.len() as u64)?;
+        for (page, at, part) in parts(offset, into.len()) {
+            match self.pages.get(&page) {
+                Some(bytes) => into[part.clone()].copy_from_slice(&bytes[at..at + part.len()]),
+                None => into[part].fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes whole sectors into the cache; their number in the order of writes.
+    ///
+    /// # Errors
+    /// If the device ends before that.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<u64, DiskFault> {
+        self.check(offset, data.len() as u64)?;
+        self.clock += 1;
+        for (number, sector) in (offset / SECTOR_BYTES..).zip(data.chunks_exact(SECTOR)) {
+            self.remember(number, sector);
+        }
+        self.put(offset, data);
+        Ok(self.clock)
+    }
+
+    /// Writes past the cache, as before the machine was there.
+    ///
+    /// # Errors
+    /// If the device ends before that.
+    pub fn write_stable(&mut self, offset: u64, data: &[u8]) -> Result<(), DiskFault> {
+        self.check(offset, data.len() as u64)?;
+        let (first, end) = (offset / SECTOR_BYTES, (offset + data.len() as u64).div_ceil(SECTOR_BYTES));
+        self.volatile.retain(|sector, _| !(first..end).contains(sector));
+        self.put(offset, data);
+        Ok(())
+    }
+
+    /// Everything up to this write is on the medium now.
+    pub fn flushed(&mut self, until: u64) {
+        self.volatile.retain(|_, Versions(versions)| {
+            let kept = versions.iter().rposition(|(number, _)| *number <= until).unwrap_or(0);
+            versions.drain(..kept);
+            versions.len() > 1
+        });
+    }
+
+    /// The sectors of this write, if nothing younger is there, are on the medium now.
+    pub fn written_through(&mut self, offset: u64, len: usize, number: u64) {
+        for sector in offset / SECTOR_BYTES..(offset + len as u64) / SECTOR_BYTES {
+            let Some(Versions(versions)) = self.volatile.get_mut(&sector) else { continue };
+            let kept = versions.iter().rposition(|(known, _)| *known <= number).unwrap_or(0);
+            versions.drain(..kept);
+            if versions.len() == 1 {
+                self.volatile.remove(&sector);
+            }
+        }
+    }
+
+    /// The number of the last write: what a flush that begins now is about.
+    #[must_use]
+    pub const fn last_write(&self) -> u64 {
+        self.clock
+    }
+
+    /// Sectors that a loss of power may change.
+    #[must_use]
+    pub fn unflushed(&self) -> usize {
+        self.volatile.len()
+    }
+
+    /// The power fails. With `all`, nothing that was not flushed survives; else each sector for itself
+    /// keeps some version since the last flush.
+    pub fn lose_power(&mut self, random: &mut Random, all: bool) {
+        for (sector, Versions(versions)) in std::mem::take(&mut self.volatile) {
+            let survivor = if all { 0 } else { random.below(versions.len() as u64) as usize };
+            self.put(sector * SECTOR_BYTES, &versions[survivor].1);
+        }
+    }
+
+    /// Copies the content of another device of the same size, as a replaced disk has it.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.pages.clone_from(&other.pages);
+        self.volatile.clear();
+    }
+
+    /// The pages that were ever written to, in no order.
+    pub fn touched(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pages.keys().copied()
+    }
+
+    fn check(&self, offset: u64, len: u64) -> Result<(), DiskFault> {
+        if offset.saturating_add(len) > self.len { Err(DiskFault::Short) } else { Ok(()) }
+    }
+
+    fn put(&mut self, offset: u64, data: &[u8]) {
+        for (page, at, part) in parts(offset, data.len()) {
+            let bytes = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+            bytes[at..at + part.len()].copy_from_slice(&data[part]);
+        }
+    }
+
+    fn remember(&mut self, number: u64, sector: &[u8]) {
+        let mut before = [0; SECTOR];
+        if !self.volatile.contains_key(&number) {
+            // Its device was checked to be that long.
+            let _ = self.read_at(number * SECTOR_BYTES, &mut before);
+        }
+        let Versions(versions) = self.volatile.entry(number).or_insert_with(|| Versions(vec![(0, before)]));
+        let mut bytes = [0; SECTOR];
+        bytes.copy_from_slice(sector);
+        versions.push((self.clock, bytes));
+    }
+}
+
+/// The pages that a range touches: number, offset in it, and the part of the range.
+fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset + done as u64;
+        let within = (at % PAGE as u64) as usize;
+        let count = (PAGE - within).min(len - done);
+        (count > 0).then(|| {
+            let part = done..done + count;
+            done += count;
+            (at / PAGE as u64, within, part)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sector(store: &Store, number: u64) -> u8 {
+        let mut bytes = [0; SECTOR];
+        store.read_at(number * SECTOR_BYTES, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a sector is never torn");
+        bytes[0]
+    }
+
+    fn write(store: &mut Store, number: u64, sectors: usize, byte: u8) -> u64 {
+        store.write_at(number * SECTOR_BYTES, &vec![byte; sectors * SECTOR]).unwrap()
+    }
+
+    #[test]
+    fn what_was_not_flushed_may_be_lost_sector_by_sector() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut store = Store::zeroed(1 << 20);
+            write(&mut store, 6, 4, 1);
+            write(&mut store, 7, 1, 2);
+            assert_eq!(store.unflushed(), 4);
+            store.lose_power(&mut Random::new(seed), false);
+            seen.insert([6, 7].map(|number| sector(&store, number)));
+            assert_eq!(store.unflushed(), 0);
+        }
+        let all: std::collections::BTreeSet<_> =
+            [0, 1].into_iter().flat_map(|a| [0, 1, 2].map(|b| [a, b])).collect();
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn a_flush_keeps_what_was_written_before_it_began() {
+        let mut store = Store::zeroed(1 << 20);
+        write(&mut store, 3, 1, 1);
+        let begun = store.last_write();
+        write(&mut store, 3, 1, 2);
+        write(&mut store, 4, 1, 3);
+        store.flushed(begun);
+        store.lose_power(&mut Random::new(1), true);
+        assert_eq!([3, 4].map(|number| sector(&store, number)), [1, 0]);
+    }
+
+    #[test]
+    fn a_write_through_the_cache_takes_older_versions_with_it() {
+        let mut store = Store::zeroed(1 << 20);
+        write(&mut store, 3, 2, 1);
+        let number = write(&mut store, 3, 1, 2);
+        store.written_through(3 * SECTOR_BYTES, SECTOR, number);
+        store.lose_power(&mut Random::new(1), true);
+        assert_eq!([3, 4].map(|number| sector(&store, number)), [2, 0]);
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_is_refused() {
+        let mut store = Store::zeroed(8192);
+        assert_eq!(store.write_at(8192, &[0; SECTOR]), Err(DiskFault::Short));
+        assert_eq!(store.read_at(u64::MAX, &mut [0; SECTOR]), Err(DiskFault::Short));
+        assert!(store.write_at(7680, &[1; SECTOR]).is_ok());
+    }
+}
