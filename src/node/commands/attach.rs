@@ -190,7 +190,7 @@ impl Node {
             bitmap,
             al,
             transaction: None,
-            unflushed: false,
+            unflushed: true, // A daemon that was killed may have left data in a cache (T37).
             flushing: 0,
             failed: false,
         }));
