@@ -66,13 +66,20 @@ fn drop_needless_pause(ns: &mut State) {
     }
 }
 
-/// Z3.
+/// Z3. When the source of a resync loses its disk, Z5 would call the target's old data UpToDate, and a
+/// Primary without a disk would read them: it counts as Inconsistent from here on.
 fn stop_sync_without_disk(ns: &mut State, warning: &mut Option<Warning>) {
-    if ns.conn > Conn::Connected && (ns.disk <= Disk::Failed || ns.pdsk <= Disk::Failed) {
-        *warning =
-            Some(if ns.conn.is_verify() { Warning::OnlineVerifyAborted } else { Warning::ResyncAborted });
-        ns.conn = Conn::Connected;
+    if ns.conn <= Conn::Connected || (ns.disk > Disk::Failed && ns.pdsk > Disk::Failed) {
+        return;
     }
+    *warning = Some(if ns.conn.is_verify() { Warning::OnlineVerifyAborted } else { Warning::ResyncAborted });
+    if matches!(ns.conn, Conn::WFBitMapT | Conn::WFSyncUUID) && ns.pdsk <= Disk::Failed {
+        ns.disk = ns.disk.min(Disk::Inconsistent);
+    }
+    if matches!(ns.conn, Conn::WFBitMapS | Conn::SyncSource | Conn::PausedSyncS) && ns.disk <= Disk::Failed {
+        ns.pdsk = ns.pdsk.min(Disk::Inconsistent);
+    }
+    ns.conn = Conn::Connected;
 }
 
 /// Z4.
@@ -234,6 +241,20 @@ mod tests {
                 let (ns, got) = sanitize(os, ns, &Context::default());
                 assert_eq!((ns.conn, got), (Conn::Connected, Some(warning)));
             }
+        }
+    }
+
+    #[test]
+    fn a_target_whose_source_lost_its_disk_has_old_data_and_is_not_taken_for_current() {
+        for conn in [Conn::WFBitMapT, Conn::WFSyncUUID] {
+            let os = State { conn, disk: Disk::Outdated, ..PAIR };
+            let ns = clean(os, State { pdsk: Disk::Failed, ..os });
+            assert_eq!((ns.conn, ns.disk), (Conn::Connected, Disk::Inconsistent));
+        }
+        for conn in [Conn::WFBitMapS, Conn::SyncSource, Conn::PausedSyncS] {
+            let os = State { conn, pdsk: Disk::Consistent, ..PAIR };
+            let ns = clean(os, State { disk: Disk::Failed, ..os });
+            assert_eq!((ns.conn, ns.pdsk), (Conn::Connected, Disk::Inconsistent));
         }
     }
 
