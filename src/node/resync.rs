@@ -66,6 +66,8 @@ pub(super) struct Resync {
     /// Number of this run: what is left of an earlier one must not be taken for its own.
     pub(super) run: u64,
     pub(super) exchanges: Vec<Exchange>,
+    /// Target: exchanges whose block was asked for and has not come; they count as pending (I36).
+    pub(super) unanswered: u64,
     pub(super) last_exchange: u64,
     /// Source: requests that wait for a range or for readiness.
     pub(super) deferred: Vec<Deferred>,
@@ -98,6 +100,7 @@ impl Resync {
             ready: false,
             run,
             exchanges: Vec::new(),
+            unanswered: 0,
             last_exchange: run << 40,
             deferred: Vec::new(),
             cursor: BitIndex::new(0),
@@ -332,7 +335,9 @@ impl Node {
     /// The connection is gone, or the disk: the run ends where it is; bits stay (D101).
     pub(super) fn stop_resync(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        v.resync = None;
+        if let Some(resync) = v.resync.take() {
+            v.counters.pe = v.counters.pe.saturating_sub(resync.unanswered);
+        }
         v.ranges.release_resync();
         self.retry_waiting(volume);
     }
@@ -343,9 +348,7 @@ impl Node {
         let paused = |s: State| matches!(s.conn, Conn::PausedSyncS | Conn::PausedSyncT);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         if old.conn.is_sync() && !new.conn.is_sync() {
-            v.resync = None;
-            v.ranges.release_resync();
-            return self.retry_waiting(volume);
+            return self.stop_resync(volume);
         }
         let Some(resync) = v.resync.as_mut() else { return };
         match (paused(old), paused(new)) {

@@ -125,6 +125,7 @@ impl Node {
                 block_id: BlockId::RESYNC,
                 size: extent.bytes() as u32,
             };
+            resync.unanswered += 1;
             v.counters.pe += 1;
             self.send_data(volume, Packet::RsDataRequest(request), None);
         }
@@ -166,6 +167,7 @@ impl Node {
         v.counters.pe = v.counters.pe.saturating_sub(1);
         v.counters.nr += bytes / 1024;
         if let Some(resync) = v.resync.as_mut() {
+            resync.unanswered = resync.unanswered.saturating_sub(1);
             resync.arrived += u64::from(extent.sectors());
         }
         let id = exchange.id;
@@ -274,6 +276,7 @@ impl Node {
         }
         // Negative answers arrived as well: the window must not shrink by them (T12).
         if let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) {
+            resync.unanswered = resync.unanswered.saturating_sub(1);
             resync.arrived += u64::from(exchange.extent.sectors());
         }
         self.end_exchange(volume, exchange.id);
