@@ -170,9 +170,13 @@ impl Universe {
     /// Bytes sent and not received yet, from one machine to the other: for a world that looks inside.
     #[must_use]
     pub(super) fn on_the_way(&self) -> usize {
-        let streams = self.network.sockets.iter().filter_map(|(_, socket)| match &socket.kind {
-            Kind::Stream(stream) => Some(stream.wire_bytes + stream.inbox.len()),
-            Kind::Listener(_) | Kind::Dialing => None,
+        let between = |socket: &&SimSocket| matches!(socket.owner, Owner::Host(_));
+        let sockets = self.network.sockets.iter().map(|(_, socket)| socket).filter(between);
+        let streams = sockets.filter_map(|socket| match &socket.kind {
+            Kind::Stream(stream) if matches!(stream.peer_owner, Owner::Host(_)) => {
+                Some(stream.out.len() + stream.wire_bytes + stream.inbox.len())
+            }
+            Kind::Stream(_) | Kind::Listener(_) | Kind::Dialing => None,
         });
         streams.sum()
     }

@@ -153,7 +153,12 @@ impl World {
     /// Bytes that were sent and are not received.
     #[must_use]
     pub fn on_the_way(&self) -> usize {
-        self.universe.borrow().on_the_way()
+        let universe = self.universe.borrow();
+        let unread = universe.hosts.iter().flat_map(|host| &host.ready).map(|completion| match completion {
+            Completion::Received { result, .. } => result.unwrap_or(0),
+            _ => 0,
+        });
+        universe.on_the_way() + unread.sum::<usize>()
     }
 
     /// The machine loses power. What its disk had completed stays.

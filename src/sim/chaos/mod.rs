@@ -78,12 +78,15 @@ fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
 #[must_use]
 pub fn shrink(seed: u64) -> Options {
     let mut options = Options::default();
-    let count = run_guarded(seed, &options).plan.len();
+    let whole = run_guarded(seed, &options);
+    let count = whole.plan.len();
+    let kind = whole.failure.as_deref().map(kind_of);
     loop {
         let before = options.skip.len();
         for number in 0..count {
             let mut fewer = options.clone();
-            if fewer.skip.insert(number) && run_guarded(seed, &fewer).failure.is_some() {
+            if fewer.skip.insert(number) && run_guarded(seed, &fewer).failure.as_deref().map(kind_of) == kind
+            {
                 options = fewer;
             }
         }
@@ -91,4 +94,9 @@ pub fn shrink(seed: u64) -> Options {
             return options;
         }
     }
+}
+
+/// A failure without its numbers: what is still the same failure in another life.
+fn kind_of(failure: &str) -> String {
+    failure.split([':', '(']).next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect()
 }

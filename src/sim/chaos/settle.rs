@@ -28,7 +28,8 @@ impl Life {
             self.help(round);
         }
         let words = self.views.each_ref().map(View::words);
-        Err(format!("after {ROUNDS} rounds of help the pair has not found together: {words:?}"))
+        let why = self.unrest().unwrap_or_else(|| "an administrator is not done".into());
+        Err(format!("after {ROUNDS} rounds of help the pair has not found together ({why}): {words:?}"))
     }
 
     fn heal(&mut self) {
@@ -47,7 +48,7 @@ impl Life {
     fn is_settled(&mut self) -> bool {
         self.tasks.iter().all(|tasks| tasks.is_empty())
             && self.views.iter().all(|view| view.suspended.is_empty())
-            && self.is_quiet()
+            && self.unrest().is_none()
     }
 
     /// What an administrator does who looks at both nodes.
@@ -58,6 +59,13 @@ impl Life {
                 continue;
             }
             self.help_one(host);
+        }
+        if round == 3 {
+            // What still waits gets its chance before; now nobody needs a Primary.
+            for host in [0, 1] {
+                self.tasks[host]
+                    .extend([Task::EndClients, Task::Command(Command::Secondary { volume: VOLUME })]);
+            }
         }
         let apart = self.views.iter().any(|view| view.conn == "StandAlone");
         if apart && self.tasks.iter().all(|tasks| tasks.is_empty()) {

@@ -14,8 +14,9 @@ pub(super) struct View {
     pub(super) peer_disk: String,
     pub(super) suspended: Vec<String>,
     pub(super) uuids: [u64; 4],
-    /// Nothing is under way.
-    pub(super) idle: bool,
+    /// Whatever is under way: disk operations, requests sent to the peer and of the peer, clients' ones,
+    /// epochs beside the current one.
+    pub(super) under_way: [u64; 5],
     /// Blocks out of sync.
     pub(super) bits: u64,
 }
@@ -35,7 +36,7 @@ impl View {
             peer_disk: v.peer_disk,
             suspended: status.suspended,
             uuids: v.uuids,
-            idle: [c.lo, c.pe, c.ua, c.ap].iter().all(|count| *count == 0) && c.ep <= 1,
+            under_way: [c.lo, c.pe, c.ua, c.ap, c.ep.saturating_sub(1)],
             bits: c.oos / 4,
         }
     }

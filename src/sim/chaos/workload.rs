@@ -1,5 +1,6 @@
 //! The clients of a life: stamped writes to few places, and reads that know what they may find.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Program {
     opening: Option<Pending>,
     requests: Vec<Request>,
     next_at: Moment,
+    /// What it did since the last look, in words, if somebody wants to know.
+    pub(super) account: Option<Vec<String>>,
 }
 
 /// A request that is not answered.
@@ -37,9 +40,31 @@ struct Request {
 
 #[derive(Debug)]
 enum Kind {
-    Read { first: u64, then: Snapshot },
-    Write { id: WriteId, durable: bool },
-    Flush { then: [Snapshot; 2] },
+    Read {
+        first: u64,
+        then: Snapshot,
+    },
+    Write {
+        id: WriteId,
+        durable: bool,
+    },
+    /// What was there may be gone now, or not: nothing is promised.
+    Trim,
+    Flush {
+        then: [Snapshot; 2],
+    },
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { .. } => f.write_str("read"),
+            Self::Write { id, durable: false } => write!(f, "write #{id}"),
+            Self::Write { id, durable: true } => write!(f, "durable write #{id}"),
+            Self::Trim => f.write_str("trim"),
+            Self::Flush { .. } => f.write_str("flush"),
+        }
+    }
 }
 
 /// What is known of the pair when a client does something.
@@ -60,7 +85,14 @@ pub(super) struct Facts {
 
 impl Program {
     pub(super) fn new(host: HostId) -> Self {
-        Self { host, client: None, opening: None, requests: Vec::new(), next_at: Moment::default() }
+        Self {
+            host,
+            client: None,
+            opening: None,
+            requests: Vec::new(),
+            next_at: Moment::default(),
+            account: None,
+        }
     }
 
     /// When it wants to do something next.
@@ -149,11 +181,12 @@ impl Program {
             }
             8 => {
                 let id = oracle.submit(first, count, true);
-                let wish = match random.below(2) {
-                    0 => Wish::Trim { offset, len },
-                    _ => Wish::WriteZeroes { offset, len },
-                };
-                (world.ask(client, wish), Kind::Write { id, durable: false })
+                if random.below(2) == 0 {
+                    (world.ask(client, Wish::Trim { offset, len }), Kind::Trim)
+                } else {
+                    let wish = Wish::WriteZeroes { offset, len };
+                    (world.ask(client, wish), Kind::Write { id, durable: false })
+                }
             }
             kind => {
                 let id = oracle.submit(first, count, false);
@@ -165,6 +198,9 @@ impl Program {
                 (world.ask(client, wish), Kind::Write { id, durable })
             }
         };
+        if let Some(account) = &mut self.account {
+            account.push(format!("{} asks {cookie}: {kind} at {first}+{count}", self.host));
+        }
         self.requests.push(Request { cookie, kind, link: facts.link, boots: facts.boots });
     }
 
@@ -173,6 +209,10 @@ impl Program {
             return Err(format!("an answer to no request: cookie {}", answer.cookie));
         };
         let Request { kind, link, boots, .. } = self.requests.swap_remove(at);
+        if let Some(account) = &mut self.account {
+            account
+                .push(format!("{} is answered {}: {kind}, error {}", self.host, answer.cookie, answer.error));
+        }
         if answer.error != 0 {
             return Ok(()); // A write that failed may be there or not.
         }
@@ -186,6 +226,7 @@ impl Program {
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
             Kind::Write { id, durable } => oracle.done(id, copies, durable),
+            Kind::Trim => {}
             Kind::Flush { then } => copies.for_each(|host| oracle.flushed(host, &then[host])),
         }
         Ok(())
