@@ -224,7 +224,12 @@ impl Node {
     /// The disk is going: writes that wait for its log go on without it (D82).
     pub(super) fn release_activity_waiters(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        for admitted in std::mem::take(&mut v.al_waiting) {
+        let mut waiting: Vec<Admitted> = std::mem::take(&mut v.al_waiting).into();
+        if v.disk.is_none() {
+            // Their transaction went with the disk.
+            waiting.append(&mut v.al_commit);
+        }
+        for admitted in waiting {
             self.route_write(volume, admitted, false);
         }
     }

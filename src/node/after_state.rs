@@ -159,6 +159,7 @@ impl Node {
         }
         if entered(old, new, |s| s.disk == Disk::Diskless) && old.disk != Disk::Diskless {
             self.say(LogLevel::Info, Some(volume), "the disk is detached");
+            steps.push(Work::DropDisk { volume }); // A negotiation that ended badly leaves it open (Z4).
         }
     }
 

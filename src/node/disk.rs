@@ -1,7 +1,7 @@
 //! A disk that fails or is given up (datapath.md section 10, S88, A19, A20).
 
 use super::Node;
-use super::effect::{Effect, LogLevel};
+use super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::input::DiskFault;
 use super::state::{Disk, StateChange};
 use super::worker::Work;
@@ -57,20 +57,22 @@ impl Node {
         self.force(volume, StateChange::disk(Disk::Failed));
     }
 
-    /// Work: the disk is Failed: once nothing is under way on it, write what can be written, close
-    /// it, and say Diskless (D164). Returns the piece again while something is under way.
+    /// Work: the disk is Failed, or Diskless and still open: once nothing is under way on it, write what can
+    /// be written, close it, and say Diskless (D164). Returns the piece again while something is under way.
     pub(super) fn drop_disk(&mut self, volume: VolumeId) -> Option<Work> {
         self.release_activity_waiters(volume);
         let busy = self.tickets.on_volume(volume) > 0;
         let v = self.volumes.get_mut(&volume)?;
-        if v.state.disk != Disk::Failed {
+        if v.disk.is_none() || !matches!(v.state.disk, Disk::Failed | Disk::Diskless) {
             return None;
         }
-        if busy {
+        let failed = v.state.disk == Disk::Failed;
+        if busy || self.flush_before_close(volume) {
             return Some(Work::DropDisk { volume });
         }
+        let v = self.volumes.get_mut(&volume)?;
         let clean = v.disk.as_ref().is_some_and(|disk| !disk.failed && !v.marks.io_error);
-        if clean {
+        if clean && failed {
             self.worker.push_front([
                 Work::WriteBitmap { volume, all: false },
                 Work::FlushMeta { volume },
@@ -81,6 +83,25 @@ impl Node {
             self.close_disk(volume);
         }
         None
+    }
+
+    /// Flushes the data once more before the disk is let go: afterwards nobody knows that the peer's last
+    /// writes are in its cache, and their epochs would be called durable (T10). True if that began.
+    fn flush_before_close(&mut self, volume: VolumeId) -> bool {
+        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else {
+            return false;
+        };
+        if !disk.options.disk_flushes || !disk.needs_flush() {
+            return false;
+        }
+        if std::mem::replace(&mut disk.last_flush, true) {
+            if self.link().is_up() && self.link().epochs.has_unflushed() {
+                self.protocol_error("the disk is lost, and the last writes of the peer may not be durable");
+            }
+            return false;
+        }
+        self.start_work(volume, Device::Data, DiskOp::Flush);
+        true
     }
 
     /// Work: the last step of a detach.
@@ -95,6 +116,19 @@ impl Node {
             v.behind_peer.iter_mut().for_each(|(_, in_al)| *in_al = false);
         }
         self.effects.push_back(Effect::CloseDisk { volume });
+        self.release_activity_waiters(volume);
+        self.give_up_generation(volume);
+    }
+
+    /// Writes that wait for a new generation (T17) will never see it on this disk: nothing tells that they
+    /// are newer than the peer's data, so they fail.
+    fn give_up_generation(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if !std::mem::take(&mut v.marks.hold_unmirrored) {
+            return;
+        }
+        self.log.fail_unmirrored(volume);
+        self.recheck_requests();
     }
 }
 

@@ -127,6 +127,11 @@ impl Epochs {
         Some(BarrierAckDue { barrier, writes })
     }
 
+    /// Whether the peer may count on writes that no flush has covered yet.
+    pub(super) fn has_unflushed(&self) -> bool {
+        self.epochs.iter().any(|epoch| epoch.size > 0 && !epoch.flushed)
+    }
+
     /// Number of epochs alive, the current one included.
     pub(super) fn len(&self) -> usize {
         self.epochs.len()

@@ -263,6 +263,8 @@ impl Node {
         if peer.disk == Disk::Negotiating {
             let text = "Disk attach process on the peer node was aborted.";
             self.say(super::LogLevel::Error, Some(volume), text);
+            // Nothing else would tell the peer, whose disk would negotiate for ever.
+            self.send_state(volume);
             return Some(Disk::Diskless);
         }
         if dry_run {

@@ -209,6 +209,16 @@ impl TransferLog {
         req
     }
 
+    /// The local copies of writes that nobody else has count as failed.
+    pub(super) fn fail_unmirrored(&mut self, volume: VolumeId) {
+        for req in self.slots.iter_mut().flatten() {
+            let held = req.volume == volume && req.kind.is_write() && !req.completed && !req.net.ok;
+            if held && matches!(req.local, LocalLeg::Done { .. }) {
+                req.local = LocalLeg::Done { ok: false };
+            }
+        }
+    }
+
     /// The activity log of a volume is gone: no request holds references in it any more (D82).
     pub(super) fn forget_activity(&mut self, volume: VolumeId) {
         for req in self.slots.iter_mut().flatten().filter(|req| req.volume == volume) {

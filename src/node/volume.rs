@@ -65,6 +65,8 @@ pub(super) struct LocalDisk {
     pub(super) unflushed: bool,
     /// Flushes of the data device under way.
     pub(super) flushing: u32,
+    /// It is about to be closed, and its data were flushed as far as it can.
+    pub(super) last_flush: bool,
     /// A bitmap or superblock write failed, or an I/O error struck: the disk is on its way out.
     pub(super) failed: bool,
 }

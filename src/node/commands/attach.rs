@@ -192,6 +192,7 @@ impl Node {
             transaction: None,
             unflushed: true, // A daemon that was killed may have left data in a cache (T37).
             flushing: 0,
+            last_flush: false,
             failed: false,
         }));
         let text = format!("attached to UUIDs {}", uuids_text(v.uuids()));
