@@ -321,10 +321,11 @@ impl Node {
         if let Some(disk) = v.disk.as_deref_mut() {
             disk.bitmap.clear_all();
         }
+        // Before the superblock that says UpToDate: bits of a copy that has the same data would stay.
+        self.worker.push(Work::WriteBitmap { volume, all: false });
         let up = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::disk(Disk::UpToDate) };
         self.force(volume, up);
         self.peer_has_our_uuids(volume);
-        self.worker.push(Work::WriteBitmap { volume, all: false });
         self.worker.push(Work::SyncMeta { volume });
         self.worker.push(Work::SendUuids { volume, flags: 0 });
     }
