@@ -12,7 +12,7 @@ run_tests = $(CARGO) test --no-fail-fast $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-kernel lint fmt doc bench fuzz clean
+.PHONY: help setup build demo test test-unit test-kernel simulate lint fmt doc bench fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,9 @@ demo: ## Watch two nodes on this machine replicate, fail over and repair themsel
 setup: ## Install the Debian packages that the tests need (asks sudo, if not root)
 	@tools/setup.sh
 
-test: setup lint ## Everything: formatting, lints, all tests, documentation
+test: setup lint ## Everything: formatting, lints, all tests, the simulator, documentation
 	$(call run_tests,)
+	$(MAKE) simulate
 	$(CARGO) test --doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --quiet
 
@@ -37,6 +38,10 @@ test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
 
 test-kernel: setup ## The tests against the in-kernel DRBD and LVM, in User-Mode Linux guests
 	$(call run_tests,$(KERNEL_TESTS:%=--test %))
+
+SEEDS ?= 1..3001
+simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)
+	$(CARGO) run --quiet --profile simulate --example simulate -- --seeds $(SEEDS)
 
 lint: ## Check formatting and lints
 	$(CARGO) fmt --all --check

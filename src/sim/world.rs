@@ -38,6 +38,7 @@ pub struct World {
     hosts: [Host; 2],
     /// When the state of some node changed last, or a handler was called.
     changed_at: Moment,
+    changes: u64,
     turns_at_once: u32,
 }
 
@@ -93,6 +94,7 @@ impl World {
             universe: Rc::new(RefCell::new(universe)),
             hosts: [host(), host()],
             changed_at: Moment::default(),
+            changes: 0,
             turns_at_once: 0,
         }
     }
@@ -123,6 +125,12 @@ impl World {
     #[must_use]
     pub const fn changed_at(&self) -> Moment {
         self.changed_at
+    }
+
+    /// How often the state of some node changed, or a handler was called.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Address and port of the resource on a machine.
@@ -463,12 +471,14 @@ impl World {
             info!(?now, host, name, exit, "handler");
             calls.push(HandlerCall { name, volume, at: now });
             self.changed_at = now;
+            self.changes += 1;
             let mut universe = self.universe.borrow_mut();
             let boot = universe.hosts[host].boot;
             universe.events.plan(now.after(HANDLER_TIME), Event::Handler { host, boot, call, exit });
         }
         if machine.resource.take_status().is_some() {
             self.changed_at = now;
+            self.changes += 1;
         }
     }
 

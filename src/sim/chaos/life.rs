@@ -48,10 +48,9 @@ pub(super) struct Life {
     pub(super) tasks: [VecDeque<Task>; 2],
     pending: [Option<Pending>; 2],
     pub(super) views: [View; 2],
-    seen_at: Option<Moment>,
-    /// Grows when a node stops to have all its writes on both disks.
-    links: [u64; 2],
-    boots: [u64; 2],
+    seen: Option<u64>,
+    /// Grows when the writes of a node begin or end to be on a copy for sure: by node and copy.
+    certainties: [[u64; 2]; 2],
     /// What the source had to have when this node became its target.
     target_since: [Option<Snapshot>; 2],
     /// The power failed while it was Primary, and the copies were not the same since.
@@ -62,6 +61,8 @@ pub(super) struct Life {
     pub(super) split_brain: bool,
     /// Discards failed on some disk.
     discards_failed: bool,
+    /// An administrator gave up a copy.
+    invalidated: bool,
     pub(super) busy: bool,
     compared_at: Moment,
     compared: u64,
@@ -94,14 +95,14 @@ impl Life {
             tasks: Default::default(),
             pending: Default::default(),
             views: Default::default(),
-            seen_at: None,
-            links: [0; 2],
-            boots: [1; 2],
+            seen: None,
+            certainties: [[0; 2]; 2],
             target_since: Default::default(),
             crashed_primary: [false; 2],
             promoted: [false; 2],
             split_brain: false,
             discards_failed: false,
+            invalidated: false,
             busy: false,
             compared_at: Moment::default(),
             compared: 0,
@@ -145,8 +146,9 @@ impl Life {
         for host in [0, 1] {
             self.bring_up(host);
         }
+        // Not before all has been said: an older word of the peer would undo the next command.
         self.wait_for("the first connection", LIMIT, |life| {
-            life.views.iter().all(|view| view.conn == "Connected")
+            life.views.iter().all(|view| view.conn == "Connected") && life.world.on_the_way() == 0
         })?;
         let equal = Command::NewCurrentUuid { volume: VOLUME, clear_bitmap: true };
         self.tasks[0].push_back(Task::Command(equal));
@@ -198,17 +200,24 @@ impl Life {
         Ok(self.world.now() < until)
     }
 
+    /// Which copies a write of this node is on before its client hears of it.
+    fn reached(&self, host: HostId) -> [bool; 2] {
+        let view = &self.views[host];
+        let own = view.disk == "UpToDate";
+        let peer = view.peer_disk == "UpToDate" && view.is_connected() && self.setup.is_synchronous();
+        if host == 0 { [own, peer] } else { [peer, own] }
+    }
+
     /// The clients do what they want to; when they want to do something next.
     fn work(&mut self) -> Result<Option<Moment>, String> {
         let mut next = None;
         let mut account = Vec::new();
+        let reached = [0, 1].map(|host| self.reached(host));
         for program in &mut self.programs {
             let host = program.host;
-            let (view, whole) = (&self.views[host], self.views[host].is_whole());
             let facts = Facts {
-                open: view.is_primary(),
-                link: whole.then_some(self.links[host]),
-                boots: self.boots,
+                open: self.views[host].is_primary(),
+                copies: [0, 1].map(|copy| reached[host][copy].then_some(self.certainties[host][copy])),
                 depth: self.setup.depth,
                 busy: self.busy,
             };
@@ -318,26 +327,26 @@ impl Life {
 
     /// A machine is down, with all that ran on it.
     fn gone(&mut self, host: HostId) {
-        self.links[host] += 1;
-        self.boots[host] += 1;
+        for node in [0, 1] {
+            self.certainties[node][host] += 1;
+        }
         self.tasks[host].clear();
         self.pending[host] = None;
         self.target_since[host] = None;
         self.views[host] = View::default();
         self.programs.iter_mut().filter(|program| program.host == host).for_each(Program::die);
-        self.seen_at = None;
+        self.seen = None;
     }
 
     pub(super) fn boot(&mut self, host: HostId) {
         if !self.world.is_up(host) {
             self.world.boot(host);
-            self.boots[host] += 1;
             self.bring_up(host);
         }
     }
 
     fn disk_errors(&mut self, host: HostId, meta: bool, kind: DiskError, times: u32) {
-        self.discards_failed |= kind == DiskError::Discard && !meta;
+        self.discards_failed |= kind == DiskError::Discard;
         let disk = self.disk(host);
         let device = if meta { disk.meta() } else { disk.data() };
         device.set_faults(Faults {
@@ -368,7 +377,10 @@ impl Life {
             Admin::ResumeSync => Command::ResumeSync { volume },
             Admin::SuspendIo => Command::SuspendIo { volume },
             Admin::ResumeIo => Command::ResumeIo { volume },
-            Admin::Invalidate => Command::Invalidate { volume },
+            Admin::Invalidate => {
+                self.invalidated = true;
+                Command::Invalidate { volume }
+            }
         };
         self.tasks[host].push_back(Task::Command(command));
     }
@@ -376,11 +388,16 @@ impl Life {
     /// Looks at both nodes, if anything changed.
     fn observe(&mut self) -> Result<(), String> {
         self.heed_handlers();
-        if self.seen_at != Some(self.world.changed_at()) {
-            self.seen_at = Some(self.world.changed_at());
+        if self.seen != Some(self.world.changes()) {
+            self.seen = Some(self.world.changes());
             for host in [0, 1] {
+                let reached = self.reached(host);
                 let view = View::of(&mut self.world, host);
                 let before = std::mem::replace(&mut self.views[host], view);
+                let now = self.reached(host);
+                for copy in [0, 1] {
+                    self.certainties[host][copy] += u64::from(reached[copy] != now[copy]);
+                }
                 self.changed(host, &before)?;
             }
         }
@@ -413,7 +430,6 @@ impl Life {
             self.say(|| format!("   {host}: {}", view.words()));
         }
         if before.is_whole() && !view.is_whole() {
-            self.links[host] += 1;
             self.promoted[host] = false;
         }
         if view.is_primary() {
@@ -447,9 +463,14 @@ impl Life {
         let source = 1 - target;
         self.target_since[target] = Some(self.oracle.snapshot(source));
         // A crashed Primary that returns before the other was promoted is the source again, with what its
-        // disk kept (I5).
-        let excused = self.split_brain || (self.crashed_primary[source] && !self.promoted[target]);
-        if excused || self.views[target].disk == "Inconsistent" {
+        // disk kept (I5). Whoever is Inconsistent is the target, whatever it has (X11). Without protocol C
+        // a Primary that crashed has writes that nobody else has.
+        let excused = self.split_brain
+            || (self.crashed_primary[source] && !self.promoted[target])
+            || self.views[target].disk == "Inconsistent"
+            || !self.setup.is_synchronous();
+        if excused {
+            self.oracle.gives_up(target, source);
             return Ok(());
         }
         let device = self.disk(source);
@@ -491,8 +512,10 @@ impl Life {
             let block = BitIndex::new(sector / 8);
             let marked =
                 [0, 1].map(|host| self.world.core(host).and_then(|core| core.out_of_sync(VOLUME, block)));
-            if marked.contains(&Some(true)) && self.discards_failed {
-                continue; // A failed discard is no error, and leaves its bits (D163).
+            // A failed discard is no error, and leaves its bits (D163); so does an invalidate that was cut
+            // before any data moved (X9).
+            if marked.contains(&Some(true)) && (self.discards_failed || self.invalidated) {
+                continue;
             }
             if content[0] != content[1] {
                 return Err(format!(

@@ -123,6 +123,16 @@ impl Oracle {
         self.copies[target] = copy;
     }
 
+    /// A copy is about to become the other one, by decision: nothing else is asked of it any more.
+    pub fn gives_up(&mut self, target: HostId, source: HostId) {
+        self.tick += 1;
+        let source = self.copies[source].clone();
+        for (sector, must) in &mut self.copies[target] {
+            let then = source.get(sector).copied().unwrap_or_default();
+            *must = Must { now: must.now.min(then.now), durable: must.durable.min(then.durable), seen: 0 };
+        }
+    }
+
     /// Both copies turned out to be the same.
     pub fn equal(&mut self) {
         self.tick += 1;

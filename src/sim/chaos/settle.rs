@@ -14,6 +14,8 @@ use crate::node::command::Command;
 /// How often the administrator looks again.
 const ROUNDS: u32 = 40;
 const ROUND: Duration = Duration::from_secs(4);
+/// The machine whose data are given up in a split brain.
+const VICTIM: HostId = 1;
 
 impl Life {
     /// Heals everything; then both copies have to become equal, and hold what was promised.
@@ -53,18 +55,22 @@ impl Life {
 
     /// What an administrator does who looks at both nodes.
     fn help(&mut self, round: u32) {
-        self.say(|| format!("── help {round}"));
+        let under_way = [0, 1].map(|host| View::of(&mut self.world, host).under_way);
+        self.say(|| format!("── help {round}; under way: {under_way:?}"));
         for host in [0, 1] {
             if !self.tasks[host].is_empty() {
                 continue;
             }
-            self.help_one(host);
+            self.help_one(host, round);
         }
-        if round == 3 {
-            // What still waits gets its chance before; now nobody needs a Primary.
-            for host in [0, 1] {
-                self.tasks[host]
-                    .extend([Task::EndClients, Task::Command(Command::Secondary { volume: VOLUME })]);
+        // What still waits gets its chance before; then nobody needs a Primary.
+        for host in [0, 1] {
+            match round {
+                3 => self.tasks[host].push_back(Task::EndClients),
+                4.. if self.views[host].is_primary() => {
+                    self.tasks[host].push_back(Task::Command(Command::Secondary { volume: VOLUME }));
+                }
+                _ => {}
             }
         }
         let apart = self.views.iter().any(|view| view.conn == "StandAlone");
@@ -79,19 +85,32 @@ impl Life {
         }
     }
 
-    fn help_one(&mut self, host: HostId) {
-        let View { there, disk, suspended, conn, .. } = self.views[host].clone();
+    fn help_one(&mut self, host: HostId, round: u32) {
+        let View { there, disk, peer_disk, suspended, conn, .. } = self.views[host].clone();
         if !there {
             return self.bring_up(host);
         }
-        if suspended.iter().any(|reason| reason == "user") {
+        let lost = round > 3 && suspended.iter().any(|reason| reason == "no-data");
+        if lost || suspended.iter().any(|reason| reason == "user") {
             self.tasks[host].push_back(Task::Command(Command::ResumeIo { volume: VOLUME }));
         }
         if conn.starts_with("Paused") {
             self.tasks[host].push_back(Task::Command(Command::ResumeSync { volume: VOLUME }));
         }
         if disk == "Diskless" || disk.is_empty() {
-            self.tasks[host].push_back(Task::Attach);
+            // A split brain that an attach shows ends the attach, and the node goes on without a disk.
+            if self.split_brain && conn == "Connected" {
+                let disconnect = Task::Command(Command::Disconnect { force: false });
+                let connect = Task::Connect { discard_my_data: host == VICTIM };
+                self.tasks[host].extend([disconnect, Task::Attach, connect]);
+            } else {
+                self.tasks[host].push_back(Task::Attach);
+            }
+        }
+        // Writes failed on this disk (pass_on): only a new connection brings the blocks.
+        if round > 1 && conn == "Connected" && disk == "Inconsistent" && peer_disk == "UpToDate" {
+            let disconnect = Task::Command(Command::Disconnect { force: false });
+            self.tasks[host].extend([disconnect, Task::Connect { discard_my_data: false }]);
         }
     }
 
@@ -106,7 +125,7 @@ impl Life {
     /// The written procedure for a split brain: the second node gives up what it alone has.
     fn resolve(&mut self) {
         let volume = VOLUME;
-        let victim = usize::from(self.views[0].disk == "UpToDate");
+        let victim = VICTIM;
         self.tasks[victim].extend([
             Task::EndClients,
             Task::Command(Command::Disconnect { force: true }),

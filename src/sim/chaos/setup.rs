@@ -5,7 +5,7 @@ use super::super::random::Random;
 use crate::cli::meta::dialogue::{Answers, Dialogue};
 use crate::cli::meta::verbs;
 use crate::cli::meta_device::MetaDevice;
-use crate::config::options::{DiskOptions, NetOptions, ResourceOptions};
+use crate::config::options::{DiskOptions, NetOptions, Protocol, ResourceOptions};
 use crate::meta::activity_log::initialised_block;
 use crate::meta::layout::{Layout, Placement, Striping};
 use crate::meta::superblock::Superblock;
@@ -40,8 +40,9 @@ impl Setup {
         set_net("ping-timeout", "3");
         set_net("timeout", if pick(50) { "20" } else { "9" });
         set_net("ko-count", if pick(50) { "2" } else { "7" });
-        if pick(10) {
-            set_net("protocol", if pick(50) { "A" } else { "B" });
+        let asynchronous = pick(5);
+        if asynchronous || pick(5) {
+            set_net("protocol", if asynchronous { "A" } else { "B" });
         }
         if pick(20) {
             set_net("data-integrity-alg", "crc32c");
@@ -56,7 +57,8 @@ impl Setup {
         let mut set_disk = |name: &str, value: &str| drop(disk.set(name, Some(value)));
         let fencing = match pick(60) {
             true => "dont-care",
-            false if pick(50) => "resource-only",
+            // The tools refuse protocol A with the stricter one (154).
+            false if asynchronous || pick(50) => "resource-only",
             false => "resource-and-stonith",
         };
         set_disk("fencing", fencing);
@@ -75,6 +77,11 @@ impl Setup {
         }
         let (separate_meta, fences) = (pick(70), pick(70));
         Self { net, disk, resource, separate_meta, fences, depth: 1 + random.below(4) as usize }
+    }
+
+    /// Whether a write is on both disks when it is answered.
+    pub(super) fn is_synchronous(&self) -> bool {
+        self.net.protocol == Protocol::C
     }
 
     /// A disk with fresh metadata.

@@ -45,6 +45,10 @@ impl View {
         self.role == "Primary"
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.conn == "Connected" || self.conn.contains("Sync") || self.conn.starts_with("WFBitMap")
+    }
+
     pub(super) fn is_target(&self) -> bool {
         matches!(self.conn.as_str(), "WFBitMapT" | "WFSyncUUID" | "SyncTarget" | "PausedSyncT")
     }

@@ -33,9 +33,8 @@ pub(super) struct Program {
 struct Request {
     cookie: u64,
     kind: Kind,
-    /// What the link was like when it was sent: see [`Facts::link`].
-    link: Option<u64>,
-    boots: [u64; 2],
+    /// What held when it was sent: see [`Facts::copies`].
+    copies: [Option<u64>; 2],
 }
 
 #[derive(Debug)]
@@ -72,11 +71,9 @@ impl fmt::Display for Kind {
 pub(super) struct Facts {
     /// Whether the program's node is up and Primary, and clients may open it.
     pub(super) open: bool,
-    /// A number that stays the same while every write of this node is on both disks; `None` while that
-    /// is not so.
-    pub(super) link: Option<u64>,
-    /// How often each machine was started.
-    pub(super) boots: [u64; 2],
+    /// For each machine's copy a number that stays the same while every write of the program's node gets
+    /// there before it is answered; `None` while that is not so.
+    pub(super) copies: [Option<u64>; 2],
     /// Requests that may be under way.
     pub(super) depth: usize,
     /// New requests are made.
@@ -201,14 +198,14 @@ impl Program {
         if let Some(account) = &mut self.account {
             account.push(format!("{} asks {cookie}: {kind} at {first}+{count}", self.host));
         }
-        self.requests.push(Request { cookie, kind, link: facts.link, boots: facts.boots });
+        self.requests.push(Request { cookie, kind, copies: facts.copies });
     }
 
     fn take(&mut self, answer: &Answer, oracle: &mut Oracle, facts: Facts) -> Result<(), String> {
         let Some(at) = self.requests.iter().position(|request| request.cookie == answer.cookie) else {
             return Err(format!("an answer to no request: cookie {}", answer.cookie));
         };
-        let Request { kind, link, boots, .. } = self.requests.swap_remove(at);
+        let Request { kind, copies: then, .. } = self.requests.swap_remove(at);
         if let Some(account) = &mut self.account {
             account
                 .push(format!("{} is answered {}: {kind}, error {}", self.host, answer.cookie, answer.error));
@@ -217,8 +214,8 @@ impl Program {
             return Ok(()); // A write that failed may be there or not.
         }
         let host = self.host;
-        let on_both = link.is_some() && link == facts.link && boots == facts.boots;
-        let copies = [host].into_iter().chain(on_both.then_some(1 - host));
+        let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
+        let copies = [0, 1].into_iter().filter(got_it);
         match kind {
             Kind::Read { first, then } => {
                 oracle
