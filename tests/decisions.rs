@@ -17,6 +17,8 @@ mod compare;
 mod lab;
 #[path = "decisions/scenario.rs"]
 mod scenario;
+#[path = "decisions/stage.rs"]
+mod stage;
 #[path = "decisions/trace.rs"]
 mod trace;
 #[path = "decisions/traces.rs"]
@@ -24,47 +26,11 @@ mod traces;
 #[path = "decisions/worked.rs"]
 mod worked;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use compare::Judge;
 use lab::Lab;
-use scenario::{Scenario, scenarios};
-
-/// What came of one scenario.
-struct Verdict {
-    id: String,
-    /// Steps whose recording urbd may and does differ from, with the reason.
-    allowed: Vec<&'static str>,
-    failure: Option<String>,
-}
-
-fn replay(scenario: &Scenario, seed: u64) -> Verdict {
-    let id = scenario.id.clone();
-    let mut lab = Lab::new(&scenario.config, seed);
-    let mut judge = Judge::new(scenario);
-    let mut failure = None;
-    for (number, step) in scenario.trace.iter().enumerate() {
-        if allowed::is_unrecorded_write(&scenario.id, step) {
-            continue;
-        }
-        let seen = lab.play(&step.step);
-        if std::env::var_os("URBD_SCENARIO").is_some() {
-            println!("  {} {:?}", number + 1, step.step);
-            println!("      {seen}");
-        }
-        if let Err(why) = judge.compare(step, &seen) {
-            failure = Some(format!("step {} {:?}: {why}", number + 1, step.step));
-            break;
-        }
-    }
-    if failure.is_none()
-        && let Err(why) = judge.compare_data(scenario, &lab)
-    {
-        failure = Some(why);
-    }
-    Verdict { id, allowed: judge.allowed, failure }
-}
+use scenario::scenarios;
+use stage::{Tally, replay};
 
 /// Replays all lines whose number leaves this remainder: the whole is shared among a few tests, which
 /// run side by side.
@@ -77,30 +43,25 @@ fn replay_part(part: usize, parts: usize) {
         .try_init();
     let only = std::env::var("URBD_SCENARIO").ok();
     let seed = std::env::var("URBD_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut groups: BTreeMap<String, [u32; 3]> = BTreeMap::new();
-    let (mut failures, mut obsolete) = (String::new(), String::new());
+    let (mut tally, mut obsolete) = (Tally::default(), String::new());
     for (number, scenario) in scenarios().iter().enumerate() {
         let wanted = only.as_ref().map_or(number % parts == part, |only| scenario.id.contains(only.as_str()));
         if !wanted || (only.is_some() && part != 0) {
             continue;
         }
-        let verdict = replay(scenario, seed);
-        let tally = groups.entry(scenario.group().to_owned()).or_default();
-        tally[0] += 1;
-        match (&verdict.failure, allowed::not_yet(&verdict.id)) {
-            (None, None) => tally[1] += u32::from(!verdict.allowed.is_empty()),
-            (None, Some(reason)) => {
-                writeln!(obsolete, "{} agrees now; it was excused: {reason}", verdict.id).unwrap();
+        let mut lab = Lab::new(&scenario.config, seed);
+        let verdict = replay(scenario, &mut lab, |step| {
+            if only.is_some() {
+                println!("  {step}");
             }
-            (Some(_), Some(_)) => tally[2] += 1,
-            (Some(why), None) => writeln!(failures, "## {}\n   {why}", verdict.id).unwrap(),
+        });
+        let excuse = allowed::not_yet(&verdict.id);
+        if let (None, Some(reason)) = (&verdict.failure, excuse) {
+            writeln!(obsolete, "{} agrees now; it was excused: {reason}", verdict.id).unwrap();
         }
+        tally.count(scenario.group(), &verdict, excuse);
     }
-    println!("{:24} {:>5} {:>5} {:>7}", "group", "lines", "races", "not yet");
-    for (group, [lines, races, excused]) in &groups {
-        println!("{group:24} {lines:>5} {races:>5} {excused:>7}");
-    }
-    assert!(failures.is_empty(), "\n{failures}");
+    tally.finish();
     assert!(obsolete.is_empty(), "\n{obsolete}");
 }
 

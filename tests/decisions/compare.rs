@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::lab::Lab;
 use super::scenario::{After, Recorded, Scenario, Tags};
+use super::stage::Stage;
 
 /// What a sync UUID adds to the UUID it derives from.
 const DERIVED: u64 = 1 << 48;
@@ -70,10 +70,10 @@ impl Judge {
     }
 
     /// Compares what the disks hold in the end.
-    pub(crate) fn compare_data(&self, scenario: &Scenario, lab: &Lab) -> Result<(), String> {
+    pub(crate) fn compare_data(&self, scenario: &Scenario, stage: &dyn Stage) -> Result<(), String> {
         for (block, recorded) in &scenario.data {
             let number = block.parse().map_err(|_| format!("no block {block}"))?;
-            let seen = Tags { a: lab.tag(0, number), b: lab.tag(1, number) };
+            let seen = Tags { a: stage.tag(0, number), b: stage.tag(1, number) };
             if !recorded.alternatives().contains(&&seen) {
                 return Err(format!("block {block} holds {seen:?}, recorded: {:?}", recorded.alternatives()));
             }

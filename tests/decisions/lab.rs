@@ -18,25 +18,16 @@ use urbd::sim::world::World;
 use urbd::units::VolumeId;
 
 use super::scenario::{After, Config, Step};
+use super::stage::{
+    BLOCK, COMMON_NET, HANDLERS, NEVER_QUIET, QUIET, Stage, WRITE_PATIENCE, is_quiet, tag_of,
+};
 
 const VOLUME: VolumeId = VolumeId(0);
 const DISK_BYTES: usize = 8 << 20;
-const BLOCK: u64 = 4096;
 /// No command of the recordings took longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a program takes before the next one begins.
 const COMMAND_TIME: Duration = Duration::from_millis(30);
-/// A write is given up after so long.
-const WRITE_PATIENCE: Duration = Duration::from_secs(20);
-/// Without a change for so long, both nodes are quiet.
-const QUIET: Duration = Duration::from_millis(500);
-/// The slowest resync of the recordings takes half of it.
-const NEVER_QUIET: Duration = Duration::from_secs(420);
-/// The handlers whose calls were recorded.
-const RECORDED: [&str; 5] =
-    ["initial-split-brain", "split-brain", "pri-lost", "pri-lost-after-sb", "fence-peer"];
-/// What all resource files of the recordings had.
-const NET: &str = "connect-int 2; ping-int 2; ping-timeout 10; timeout 15;";
 
 /// The two nodes.
 pub(crate) struct Lab {
@@ -69,7 +60,7 @@ impl Lab {
             let mut options = NetOptions::default();
             let protocol = config.protocol.as_deref().unwrap_or("C");
             options.set("protocol", Some(protocol)).unwrap();
-            for text in [NET, &config.net, own] {
+            for text in [COMMON_NET, &config.net, own] {
                 each_option(text, |name, value| options.set(name, value).unwrap());
             }
             options
@@ -98,26 +89,6 @@ impl Lab {
         lab
     }
 
-    /// Carries out a step and waits until both nodes are quiet; what is to be seen then.
-    pub(crate) fn play(&mut self, step: &Step) -> After {
-        let codes: Vec<Value> = step.hosts().into_iter().map(|host| self.act(host, step)).collect();
-        if step.is_nowait() {
-            self.world.run_until(NEVER_QUIET, |world| {
-                let states = [0, 1].map(|host| state(world, host));
-                states.iter().any(|s| s.starts_with("SyncSource"))
-                    && states.iter().any(|s| s.starts_with("SyncTarget"))
-            });
-            self.world.run_for(Duration::from_millis(300));
-            return After { rc: Value::Array(codes), ..After::default() };
-        }
-        // A cut was noticed later, but in a resync, which is not quiet.
-        let syncing = [0, 1].into_iter().any(|host| state(&mut self.world, host).starts_with("Sync"));
-        if step.op() != "cut" || syncing {
-            self.wait_until_quiet();
-        }
-        self.look(codes)
-    }
-
     /// What is to be seen now, the handlers called since the last time included.
     pub(crate) fn look(&mut self, codes: Vec<Value>) -> After {
         let [a, b] = [0, 1].map(|host| state(&mut self.world, host));
@@ -126,17 +97,10 @@ impl Lab {
         After { rc: Value::Array(codes), a: Some(a), b: Some(b), gi_a, gi_b, handlers_a, handlers_b }
     }
 
-    /// What a block begins with on a node's disk: the tag of a write, nothing for zeroes.
-    pub(crate) fn tag(&self, host: usize, block: u64) -> String {
-        let mut bytes = [0; 8];
-        self.world.disk(host, 0).unwrap().read_at(block * BLOCK, &mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n']).to_owned()
-    }
-
     fn handlers(&mut self, host: usize) -> Vec<String> {
         let calls = self.world.take_handler_calls(host);
         let names = calls.iter().map(|call| call.name);
-        names.filter(|name| self.all_handlers || RECORDED.contains(name)).map(str::to_owned).collect()
+        names.filter(|name| self.all_handlers || HANDLERS.contains(name)).map(str::to_owned).collect()
     }
 
     /// The second node ends the resync that runs; the link breaks before the first hears of it.
@@ -167,7 +131,7 @@ impl Lab {
         let started = self.world.now();
         self.world.run_until(NEVER_QUIET, |world| {
             let since = world.changed_at().max(started);
-            world.now().since(since) >= QUIET && is_quiet(world, whole)
+            world.now().since(since) >= QUIET && is_quiet(&[0, 1].map(|host| state(world, host)), whole)
         });
         self.settle_stuck();
     }
@@ -378,6 +342,33 @@ impl Lab {
     }
 }
 
+impl Stage for Lab {
+    fn play(&mut self, step: &Step) -> After {
+        let codes: Vec<Value> = step.hosts().into_iter().map(|host| self.act(host, step)).collect();
+        if step.is_nowait() {
+            self.world.run_until(NEVER_QUIET, |world| {
+                let states = [0, 1].map(|host| state(world, host));
+                states.iter().any(|s| s.starts_with("SyncSource"))
+                    && states.iter().any(|s| s.starts_with("SyncTarget"))
+            });
+            self.world.run_for(Duration::from_millis(300));
+            return After { rc: Value::Array(codes), ..After::default() };
+        }
+        // A cut was noticed later, but in a resync, which is not quiet.
+        let syncing = [0, 1].into_iter().any(|host| state(&mut self.world, host).starts_with("Sync"));
+        if step.op() != "cut" || syncing {
+            self.wait_until_quiet();
+        }
+        self.look(codes)
+    }
+
+    fn tag(&self, host: usize, block: u64) -> String {
+        let mut bytes = [0; 8];
+        self.world.disk(host, 0).unwrap().read_at(block * BLOCK, &mut bytes).unwrap();
+        tag_of(bytes)
+    }
+}
+
 /// State as `/proc/drbd` shows it, or what there is instead of the resource.
 fn state(world: &mut World, host: usize) -> String {
     if !world.is_up(host) {
@@ -396,19 +387,6 @@ fn generation(world: &mut World, host: usize) -> Option<String> {
     let flag = |bit: u32| if v.md_flags & bit == 0 { "0" } else { "1" };
     let flags = [0x1, 0x10, 0x2, 0x4, 0x8, 0x20, 0x40].map(flag);
     Some(format!("{} {}", uuids.join(":"), flags.join(":")))
-}
-
-/// Whether nothing is going on.
-fn is_quiet(world: &mut World, whole: bool) -> bool {
-    const AT_REST: [&str; 5] = ["StandAlone", "WFConnection", "Connected", "PausedSyncS", "PausedSyncT"];
-    let states = [0, 1].map(|host| state(world, host));
-    let conns = states.each_ref().map(|state| state.split(' ').next().unwrap_or_default().to_owned());
-    let absent = |conn: &str| ["down", "absent", "Unconfigured"].contains(&conn);
-    let resting = conns.iter().all(|conn| AT_REST.contains(&conn.as_str()) || absent(conn));
-    let seeking = conns.iter().all(|conn| conn == "WFConnection");
-    let alone = !whole || conns.iter().any(|conn| absent(conn));
-    let connected = conns.iter().any(|conn| conn == "Connected" || conn.starts_with("Paused"));
-    resting && !(seeking && whole) && !(connected && alone)
 }
 
 /// Exit code of the tools (S35).

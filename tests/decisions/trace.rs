@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::lab::Lab;
 use super::scenario::{Config, Step};
+use super::stage::Stage;
 
 const DERIVED: u64 = 1 << 48;
 /// Blocks of an extent of the activity log.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::scenario::Step;
+use super::stage::Stage;
 use super::trace::{RESYNCED, RESYNCED_PRIMARY, Trace, resync_of_fifty_runs};
 
 #[test]
