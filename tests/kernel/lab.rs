@@ -44,10 +44,15 @@ impl Lab {
     /// The test's process starts itself again in new network, process and mount namespaces, and the body runs
     /// there: whatever it starts ends with it, also when it panics, hangs or is killed.
     pub fn run(name: &str, body: impl FnOnce(&Self)) {
+        Self::run_within(name, LIMIT, body);
+    }
+
+    /// As [`Self::run`], for a test that may take so long.
+    pub fn run_within(name: &str, limit: Duration, body: impl FnOnce(&Self)) {
         match (std::env::var_os(FILES), std::env::var_os(SOCKETS)) {
             (Some(files), Some(sockets)) => {
                 let lab = Self { files: files.into(), sockets: sockets.into() };
-                lab.set_up();
+                lab.set_up(limit);
                 body(&lab);
                 fs::write(lab.finished(), "").unwrap();
             }
@@ -74,27 +79,50 @@ impl Lab {
 
     /// Drops all replication traffic (TCP port 7788) between any two nodes, without a word to either.
     pub fn cut(&self) {
-        let rules = "table bridge lab {
-            chain forward { type filter hook forward priority 0; tcp dport 7788 drop; tcp sport 7788 drop; }
-            chain input { type filter hook input priority 0; tcp dport 7788 drop; tcp sport 7788 drop; }
-            chain output { type filter hook output priority 0; tcp dport 7788 drop; tcp sport 7788 drop; }
-        }";
-        host_sh(&format!("nft '{rules}'"));
+        self.cut_port(7788);
     }
 
     /// Ends [`Self::cut`].
     pub fn join(&self) {
-        host_sh("nft delete table bridge lab");
+        self.join_port(7788);
+    }
+
+    /// Drops all traffic from and to a TCP port, without a word to anybody: between guests, between a guest and the
+    /// host's side, and between two programs of the host's side.
+    pub fn cut_port(&self, port: u16) {
+        let drop = format!("tcp dport {port} drop; tcp sport {port} drop;");
+        let chain = |hook: &str| format!("chain {hook} {{ type filter hook {hook} priority 0; {drop} }}\n");
+        let bridge: String = ["forward", "input", "output"].map(chain).concat();
+        host_sh(&format!(
+            "nft 'table bridge lab{port} {{ {bridge} }}
+             table inet lab{port} {{ {} }}'",
+            chain("input")
+        ));
+    }
+
+    /// Ends [`Self::cut_port`], if it is cut.
+    pub fn join_port(&self, port: u16) {
+        // Declaring a table makes it, so that there is one to delete.
+        let tables = [format!("bridge lab{port}"), format!("inet lab{port}")];
+        host_sh(&format!(
+            "nft '{}'",
+            tables.map(|name| format!("table {name} {{ }}\ndelete table {name}\n")).concat()
+        ));
+    }
+
+    /// Removes the logs so far, so that they are not shown if the test fails.
+    pub fn forget_logs(&self) {
+        logs(&self.files).iter().for_each(|log| fs::remove_file(log).unwrap());
     }
 
     fn finished(&self) -> PathBuf {
         self.files.join("finished")
     }
 
-    fn set_up(&self) {
-        std::thread::spawn(|| {
-            std::thread::sleep(LIMIT);
-            eprintln!("lab: the test did not end within {} seconds", LIMIT.as_secs());
+    fn set_up(&self, limit: Duration) {
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            eprintln!("lab: the test did not end within {} seconds", limit.as_secs());
             std::process::exit(101); // ends every process of the lab: this one is their process 1
         });
         // /dev/shm holds the guests' memory; containers often have 64 MiB there.
@@ -209,10 +237,7 @@ fn require_tools() {
 /// Prints the end of each log that the test left.
 fn show_logs(dir: &Path) {
     const LINES: usize = 100;
-    let mut logs: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
-    logs.sort();
-    for path in logs {
+    for path in logs(dir) {
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         println!("--- {} (the last {LINES} lines of {})", path.display(), lines.len());
@@ -220,6 +245,13 @@ fn show_logs(dir: &Path) {
             println!("{line}");
         }
     }
+}
+
+fn logs(dir: &Path) -> Vec<PathBuf> {
+    let mut logs: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.sort();
+    logs
 }
 
 /// One of the [`LABS_AT_A_TIME`]; given back on drop.

@@ -77,9 +77,14 @@ impl Urbd {
 
     /// Opens an export on the daemon's own socket.
     pub fn open(&self, export: &str) -> std::io::Result<Nbd<UnixStream>> {
+        self.open_within(export, CLIENT_LIMIT)
+    }
+
+    /// As [`Self::open`]; no answer may take longer than `limit`.
+    pub fn open_within(&self, export: &str, limit: Duration) -> std::io::Result<Nbd<UnixStream>> {
         let stream = UnixStream::connect(self.run_dir.join("nbd.sock"))?;
-        stream.set_read_timeout(Some(CLIENT_LIMIT))?;
-        stream.set_write_timeout(Some(CLIENT_LIMIT))?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         Nbd::open(stream, export)
     }
 
