@@ -145,7 +145,7 @@ impl Node for KernelNode<'_> {
     }
 
     fn proc_drbd(&self) -> String {
-        if self.guest.borrow().is_some() { self.guest().sh("cat /proc/drbd") } else { DEAD.into() }
+        if self.guest.borrow().is_some() { self.guest().read_file("/proc/drbd") } else { DEAD.into() }
     }
 
     fn generations(&self) -> String {

@@ -107,9 +107,7 @@ impl Machine for Kernel<'_> {
     }
 
     fn state(&self) -> String {
-        // Without a further process: a fork is expensive in a guest.
-        let proc_drbd = self.guest().sh("while read -r line; do echo \"$line\"; done </proc/drbd");
-        state_in(&proc_drbd, MINOR)
+        state_in(&self.guest().read_file("/proc/drbd"), MINOR)
     }
 
     fn generation(&self) -> Option<String> {
@@ -117,7 +115,7 @@ impl Machine for Kernel<'_> {
     }
 
     fn called(&self) -> String {
-        let now = self.guest.as_ref().map(|guest| guest.sh(&format!("cat {CALLS}")));
+        let now = self.guest.as_ref().map(|guest| guest.read_file(CALLS));
         self.called.clone() + &now.unwrap_or_default()
     }
 
