@@ -402,6 +402,16 @@ fn a_client_holds_its_volume_open_until_the_daemon_stops() {
 }
 
 #[test]
+fn inconsistent_data_cannot_become_outdated_whether_in_use_or_not() {
+    let pair = Pair::start();
+    pair.b("disconnect r0").success();
+    pair.b("outdate r0").code(5).stdout("").stderr("Device is inconsistent.\n");
+    pair.b("down r0").success();
+    pair.b("outdate r0").code(5).stdout("").stderr("Device is inconsistent.\n");
+    pair.stop();
+}
+
+#[test]
 fn an_event_calls_the_handler_of_the_file_that_the_resource_came_from() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("handler.log");

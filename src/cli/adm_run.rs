@@ -104,6 +104,11 @@ impl Runner<'_, '_> {
             exit::REFUSED => !outdate,
             _ => false,
         };
+        if outdate && code == exit::TIMEOUT {
+            // The disk is the daemon's; the offline tool would find no more in it than the daemon did.
+            self.console.complain_line(meta::error::CommandError::Inconsistent.to_string());
+            return Ok(code);
+        }
         if is_final {
             if code != exit::OK && !outdate {
                 self.console.complain(held_back);
