@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # cargo-nextest if it is there, else cargo test, which needs nothing more.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
-KERNEL_TESTS := kernel lvm
+KERNEL_TESTS := kernel lvm replay
 
 ifeq ($(NEXTEST),yes)
 run_tests = $(CARGO) nextest run --no-fail-fast $(1)
@@ -36,8 +36,8 @@ test: setup lint ## Everything: formatting, lints, all tests, the simulator, doc
 test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
 	$(call run_tests,--lib)
 
-test-kernel: setup ## The tests against the in-kernel DRBD and LVM, in User-Mode Linux guests
-	$(call run_tests,$(KERNEL_TESTS:%=--test %))
+test-kernel: setup ## The tests with DRBD kernels and LVM, in User-Mode Linux guests; replays every third recorded scenario
+	URBD_REPLAY=third $(call run_tests,$(KERNEL_TESTS:%=--test %))
 
 SEEDS ?= 1..3001
 simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)

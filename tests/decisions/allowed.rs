@@ -1,6 +1,6 @@
 //! Scenarios in which urbd does not do as the kernels did, and why.
 
-use super::scenario::Recorded;
+use super::scenario::{Recorded, Tags};
 
 /// Scenario and reason. A scenario that agrees must not be on this list.
 pub(crate) const NOT_YET: &[(&str, &str)] =
@@ -18,4 +18,16 @@ pub(crate) fn is_unrecorded_write(id: &str, step: &Recorded) -> bool {
 /// The excuse of a scenario.
 pub(crate) fn not_yet(id: &str) -> Option<&'static str> {
     NOT_YET.iter().find(|(excused, _)| *excused == id).map(|(_, reason)| *reason)
+}
+
+/// The scenario whose recording shows how many blocks an interrupted resync had copied: [`HOW_FAR`].
+const INTERRUPTED: &str = "resync/target-forced";
+
+/// Why a difference is none: the recordings differ there themselves.
+pub(crate) const HOW_FAR: &str = "how far a resync got before it was interrupted is a race";
+
+/// Whether a block that node b was to have from node a may be there or not.
+pub(crate) fn is_unfinished(id: &str, recorded: &Tags, seen: &Tags) -> bool {
+    let resynced = recorded.b.is_empty() || recorded.b == recorded.a;
+    id == INTERRUPTED && resynced && seen.a == recorded.a && (seen.b.is_empty() || seen.b == seen.a)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::allowed::{HOW_FAR, is_unfinished};
 use super::scenario::{After, Recorded, Scenario, Tags};
 use super::stage::Stage;
 
@@ -70,13 +71,18 @@ impl Judge {
     }
 
     /// Compares what the disks hold in the end.
-    pub(crate) fn compare_data(&self, scenario: &Scenario, stage: &dyn Stage) -> Result<(), String> {
+    pub(crate) fn compare_data(&mut self, scenario: &Scenario, stage: &dyn Stage) -> Result<(), String> {
         for (block, recorded) in &scenario.data {
             let number = block.parse().map_err(|_| format!("no block {block}"))?;
             let seen = Tags { a: stage.tag(0, number), b: stage.tag(1, number) };
-            if !recorded.alternatives().contains(&&seen) {
-                return Err(format!("block {block} holds {seen:?}, recorded: {:?}", recorded.alternatives()));
+            let alternatives = recorded.alternatives();
+            if alternatives.contains(&&seen) {
+                continue;
             }
+            if !alternatives.iter().any(|recorded| is_unfinished(&scenario.id, recorded, &seen)) {
+                return Err(format!("block {block} holds {seen:?}, recorded: {alternatives:?}"));
+            }
+            self.allowed.push(HOW_FAR);
         }
         Ok(())
     }

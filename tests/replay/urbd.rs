@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ impl<'a> Daemon<'a> {
         // Minors have locks that the whole machine shares.
         let minor = 100 + (2 * pair + host) as u32;
         let disk = lab.file(&format!("{name}.img"));
-        let calls = lab.file(&format!("{name}.calls"));
+        // A new one: a handler of the daemon before may outlive it, and only now come to write.
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let calls = lab.file(&format!("calls{}", LAST.fetch_add(1, Ordering::Relaxed)));
         fs::write(&calls, "").unwrap();
         let _ = fs::remove_file(&disk);
         File::create(&disk).unwrap().set_len(DISK_BYTES).unwrap();
