@@ -383,6 +383,66 @@ fn a_split_brain_is_explained_and_the_written_procedure_mends_it() {
 }
 
 #[test]
+fn what_a_split_brain_discards_is_kept_listed_and_served_read_only() {
+    let kept = tempfile::tempdir().unwrap();
+    let directory = kept.path().join("discarded");
+    let settings = format!("[discard]\nkeep = \"1MiB\"\ndirectory = {directory:?}\n");
+    let more = "net { ping-int 2; connect-int 2; timeout 15; }";
+    let pair = Pair::with(&Setup { more, settings: &settings, ..Setup::default() });
+    let (a, b) = (|words: &str| pair.a(words), |words: &str| pair.b(words));
+    pair.promote_a();
+    a("discarded").success().stdout(contains("Nothing is kept"));
+    let qemu = |export: &str, what: &str| {
+        let uri = pair.a.uri(export);
+        Command::new("qemu-io").args(["-f", "raw", "-c", what, &uri]).output().unwrap()
+    };
+    let qemu_read = |export: &str, what: &str| {
+        let uri = pair.a.uri(export);
+        Command::new("qemu-io").args(["-r", "-f", "raw", "-c", what, &uri]).output().unwrap()
+    };
+    a("disconnect r0").success();
+    assert!(qemu("r0", "write -P 1 64k 64k").status.success());
+    a("secondary r0").success();
+    b("disconnect r0").success();
+    b("primary r0").success();
+    let theirs = pair.b.uri("r0");
+    let theirs = ["-f", "raw", "-c", "write -P 2 0 1M", &theirs];
+    assert!(Command::new("qemu-io").args(theirs).output().unwrap().status.success());
+
+    b("connect r0").success();
+    a("-- --discard-my-data connect r0").success();
+    pair.wait_connect();
+    pair.wait_sync();
+    a("discarded").success().stdout(
+        contains("r0-0-1: r0/0 of ")
+            .and(contains("64 KiB of "))
+            .and(contains("complete"))
+            .and(contains("nbdcopy 'nbd+unix:///discarded/r0-0-1?socket=")),
+    );
+    // The device has the other node's data; what was given up is there, and only that.
+    assert!(!qemu("discarded/r0-0-1", "write -P 9 64k 4k").status.success(), "it is read-only");
+    for read in ["read -P 1 64k 64k", "read -P 0 0 64k", "read -P 0 128k 1M"] {
+        let output = qemu_read("discarded/r0-0-1", read);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("bytes at offset") && !text.contains("failed"), "{read}: {output:?}");
+    }
+    let copy = kept.path().join("copy.img");
+    let uri = pair.a.uri("discarded/r0-0-1");
+    let copied = Command::new("nbdcopy").args([&uri, copy.to_str().unwrap()]).output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let bytes = std::fs::read(&copy).unwrap();
+    assert!(bytes[64 << 10..128 << 10].iter().all(|byte| *byte == 1));
+    assert!(bytes[..64 << 10].iter().chain(&bytes[128 << 10..]).all(|byte| *byte == 0));
+
+    for ending in ["img", "json"] {
+        std::fs::remove_file(directory.join(format!("r0-0-1.{ending}"))).unwrap();
+    }
+    a("discarded").success().stdout(contains("Nothing is kept"));
+    b("secondary r0").success();
+    pair.stop();
+}
+
+#[test]
 fn a_client_holds_its_volume_open_until_the_daemon_stops() {
     let pair = Pair::start();
     pair.a("primary --force r0").success();

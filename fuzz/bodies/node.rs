@@ -14,6 +14,7 @@ use urbd::meta::layout::{Layout, Placement, Striping};
 use urbd::meta::superblock::Superblock;
 use urbd::node::command::{Command, CommandId, DiskFacts, MetaPlace};
 use urbd::node::input::DialFault;
+use urbd::node::keep::{KeepAnswer, KeepAsk};
 use urbd::node::{
     DiskFault, DiskOp, Effect, Input, Node, ReplyError, Request, RequestId, SocketEnd, SocketId, Ticket,
 };
@@ -296,6 +297,7 @@ struct Host {
     opening: BTreeSet<u64>,
     commands: BTreeSet<u64>,
     handlers: VecDeque<u64>,
+    asked: VecDeque<(VolumeId, KeepAsk)>,
     /// What was sent, for the other side of a session.
     sent: Vec<(SocketId, Vec<u8>)>,
 }
@@ -347,6 +349,7 @@ impl Host {
             opening: BTreeSet::new(),
             commands: BTreeSet::new(),
             handlers: VecDeque::new(),
+            asked: VecDeque::new(),
             sent: Vec::new(),
         }
     }
@@ -521,6 +524,15 @@ impl Host {
             self.node.handle(self.now, Input::HandlerDone { call, exit: 0 });
             self.perform();
         }
+        while let Some((volume, ask)) = self.asked.pop_front() {
+            let answer = match ask {
+                KeepAsk::Begin { blocks, .. } => KeepAnswer::Missing(blocks),
+                KeepAsk::Resume => KeepAnswer::Missing(Vec::new()),
+                KeepAsk::Chunk { chunk, .. } => KeepAnswer::Kept { chunk },
+            };
+            self.node.handle(self.now, Input::Kept { volume, answer });
+            self.perform();
+        }
     }
 
     /// Gives the node all packets that are complete, as the shell does.
@@ -591,6 +603,7 @@ impl Host {
                 Effect::AbortDial => self.dialing = false,
                 Effect::CloseSocket(socket) => self.sockets.retain(|end| end.id != socket),
                 Effect::Handler { call, .. } => self.handlers.push_back(call),
+                Effect::Keep { volume, ask } => self.asked.push_back((volume, ask)),
                 Effect::CloseDisk { .. }
                 | Effect::SendTimeout { .. }
                 | Effect::Log { .. }

@@ -10,7 +10,7 @@ use super::codes::exit;
 use super::config_files::ConfigFiles;
 use super::console::{Console, Setting};
 use super::plan::{self, Call, Program, Resource, Volume};
-use super::{adm_clap, adm_help, adm_links, adm_target, setup};
+use super::{adm_clap, adm_help, adm_links, adm_target, discarded, setup};
 use crate::config::dump::Dump;
 use crate::config::options::GlobalOptions;
 use crate::config::shell::{VolumeQuery, mod_parms, resources as resource_names, udev};
@@ -78,6 +78,9 @@ fn with_config(verb: &'static Verb, request: &Request, console: &mut Console<'_>
     }
     if verb.action == Action::Proc && !request.dry_run {
         return setup::run(&["proc".to_owned()], setting, console);
+    }
+    if verb.action == Action::Discarded {
+        return discarded::list(setting, console);
     }
     let files = adm_links::files(verb, request);
     let config = match files.load() {
@@ -278,6 +281,7 @@ impl<'a, 'b> Adm<'a, 'b> {
             | Action::WaitAll
             | Action::ShStatus
             | Action::Proc
+            | Action::Discarded
             | Action::HiddenCommands
             | Action::Completions
             | Action::Man => return Ok(exit::OK),

@@ -83,6 +83,8 @@ pub enum Action {
     BecomePrimary,
     /// `explain`
     Explain,
+    /// `discarded`
+    Discarded,
     /// `sh-status`
     ShStatus,
     /// `proc`
@@ -295,6 +297,7 @@ pub const VERBS: &[Verb] = &[
     plain("wipe-md", Volumes, Action::Meta, "Destroy the metadata"),
     plain("apply-al", Volumes, Action::Meta, "Apply the activity log to the bitmap on the disk"),
     plain("explain", Resources, Action::Explain, "Say in plain words what is going on, and what can be done"),
+    plain("discarded", Scope::None, Action::Discarded, "List what is kept of data that this node discarded"),
     plain("proc", Scope::None, Action::Proc, "Print what /proc/drbd would say"),
     plain("hidden-commands", Scope::None, Action::HiddenCommands, "List the other commands"),
 

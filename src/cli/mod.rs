@@ -23,6 +23,7 @@ pub mod codes;
 pub mod config_files;
 pub mod console;
 pub mod daemon;
+mod discarded;
 pub mod getopt;
 pub mod meta;
 pub mod meta_device;

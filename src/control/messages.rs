@@ -4,6 +4,7 @@
 //! command line does, as names and values: the daemon checks them against the same table.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub type Options = Vec<(String, String)>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Call {
+    /// What is kept of discarded data? Answered by [`Answer::Discarded`].
+    Discarded,
     /// Create a resource, or do nothing if it exists.
     NewResource {
         /// Its name.
@@ -201,8 +204,39 @@ pub enum Answer {
     Status(Vec<ResourceStatus>),
     /// The resources asked for, by name; none if the one named does not exist.
     Configured(Vec<ResourceConfig>),
+    /// What is kept of discarded data.
+    Discarded(Vec<Discarded>),
     /// The call was no call, or not allowed; the daemon closes the connection.
     Refused(String),
+}
+
+/// What is kept of data that this node discarded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// Its name: that of its files, and behind `discarded/` of its NBD export.
+    pub name: String,
+    /// The resource.
+    pub resource: String,
+    /// The volume.
+    pub volume: u16,
+    /// When it was begun: seconds since 1970.
+    pub since_s: u64,
+    /// The generation that was given up: current, bitmap and history UUIDs.
+    pub generation: [u64; 4],
+    /// The current UUID of the data that took its place.
+    pub winner: u64,
+    /// Size of the device.
+    pub device_bytes: u64,
+    /// What was to be kept.
+    pub bytes: u64,
+    /// What of it is not.
+    pub missing_bytes: u64,
+    /// Why the rest will not come.
+    pub given_up: Option<String>,
+    /// Name of the NBD export.
+    pub export: String,
+    /// The file with the blocks, each at its place.
+    pub path: PathBuf,
 }
 
 /// How a resource was configured, by the calls made so far.

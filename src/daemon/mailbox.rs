@@ -16,6 +16,7 @@ use crate::io::disk::OpenedDisk;
 use crate::io::wake::Waker;
 use crate::nbd::Session;
 use crate::node::command::{Command, Outcome};
+use crate::node::keep::{KeepAnswer, KeepAsk};
 use crate::node::status::ResourceStatus;
 use crate::units::VolumeId;
 
@@ -46,6 +47,13 @@ pub enum Message<S = OwnedFd, D = OpenedDisk> {
         call: u64,
         /// Its exit code.
         exit: i32,
+    },
+    /// The answer to [`Notice::Keep`].
+    Kept {
+        /// Whose data.
+        volume: VolumeId,
+        /// What came of it.
+        answer: KeepAnswer,
     },
     /// Read no more from any client. The volumes are closed once what is under way has ended.
     EndClients,
@@ -82,6 +90,15 @@ pub enum Notice {
         name: &'static str,
         /// The volume it is about; `None` for the resource.
         volume: Option<VolumeId>,
+    },
+    /// Keep what is about to be overwritten, and answer with [`Message::Kept`], once for each.
+    Keep {
+        /// The resource.
+        resource: String,
+        /// Whose data.
+        volume: VolumeId,
+        /// What is asked.
+        ask: KeepAsk,
     },
     /// The thread ended; `Err` says why it could not go on.
     Ended {

@@ -9,6 +9,8 @@
 //! - [`resource`]: its loop, which joins the ring ([`crate::io`]) and the core ([`crate::node`]);
 //!   `nbd_io` and `link_io` are the two kinds of sockets it serves, `inbox` how both receive
 
+pub mod discarded;
+mod discarded_nbd;
 #[cfg(test)]
 mod double;
 pub mod handlers;

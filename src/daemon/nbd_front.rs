@@ -19,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tracing::{debug, info, warn};
 
+use super::discarded::{EXPORT_PREFIX, Store};
+use super::discarded_nbd::{self, Place, Places};
 use super::mailbox::{Message, NbdClient, Reply, ResourceHandle};
 use crate::control::crowd::{Busy, Crowd};
 use crate::control::texts::refusal_text;
@@ -65,14 +67,16 @@ pub trait Directory: Send + Sync + 'static {
 /// The server, shared by its listeners.
 pub struct NbdFront {
     directory: Arc<dyn Directory>,
+    discarded: Arc<Store>,
+    places: Places,
     max_clients: u32,
 }
 
 impl NbdFront {
-    /// A server for the directory's volumes with at most so many clients.
+    /// A server for the directory's volumes with at most so many clients, and for what was discarded.
     #[must_use]
-    pub fn new(directory: Arc<dyn Directory>, max_clients: u32) -> Arc<Self> {
-        Arc::new(Self { directory, max_clients })
+    pub fn new(directory: Arc<dyn Directory>, discarded: Arc<Store>, max_clients: u32) -> Arc<Self> {
+        Arc::new(Self { directory, discarded, places: Places::default(), max_clients })
     }
 
     /// Accepts clients of the unix socket for ever.
@@ -135,7 +139,12 @@ impl NbdFront {
         let mut talk = Talk {
             negotiation: Negotiation::new(),
             input: Vec::new(),
-            exports: Lookup { directory: Arc::clone(&self.directory), door: None },
+            exports: Lookup {
+                directory: Arc::clone(&self.directory),
+                discarded: Arc::clone(&self.discarded),
+                places: self.places.clone(),
+                door: None,
+            },
         };
         let mut chunk = vec![0; READ_BYTES];
         loop {
@@ -260,18 +269,34 @@ impl Chosen {
     fn hand_over(self, name: String) {
         info!(client = name, export = self.opened.export.name, "NBD client opened the export");
         let session = Session::new(&self.opened.export, self.opened.structured);
-        let volume = self.door.volume;
-        self.door.pass(NbdClient { socket: self.socket, volume, session, leftover: self.leftover, name });
+        let Self { socket, leftover, .. } = self;
+        match self.door {
+            Door::Volume(door) => {
+                let volume = door.volume;
+                door.pass(NbdClient { socket, volume, session, leftover, name });
+            }
+            Door::Discarded { image, place } => {
+                discarded_nbd::Client { socket, session, leftover, image, place, name }.serve();
+            }
+        }
     }
 }
 
+/// What a client has opened.
+enum Door {
+    /// A volume.
+    Volume(VolumeDoor),
+    /// What was kept of discarded data.
+    Discarded { image: std::fs::File, place: Place },
+}
+
 /// A volume held open for a client that is not yet the resource's own; closes it when dropped.
-struct Door {
+struct VolumeDoor {
     handle: Option<ResourceHandle>,
     volume: VolumeId,
 }
 
-impl Door {
+impl VolumeDoor {
     /// Gives the client to the resource, which closes the volume when the client is gone.
     fn pass(mut self, client: NbdClient) {
         if let Some(handle) = self.handle.take() {
@@ -280,7 +305,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for VolumeDoor {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             close(&handle, self.volume);
@@ -296,16 +321,21 @@ fn close(handle: &ResourceHandle, volume: VolumeId) {
 /// Answers the handshake's questions about exports.
 struct Lookup {
     directory: Arc<dyn Directory>,
+    discarded: Arc<Store>,
+    places: Places,
     /// The export that was opened, the last if there were several.
     door: Option<Door>,
 }
 
 impl Exports for Lookup {
     fn lookup(&mut self, name: &str, purpose: Purpose) -> Result<Export, Refusal> {
+        if let Some(kept) = name.strip_prefix(EXPORT_PREFIX) {
+            return self.lookup_discarded(name, kept, purpose);
+        }
         let volume = find(&self.directory.volumes(), name)?;
         if purpose == Purpose::Open {
             openable(&volume)?;
-            self.door = Some(open(&volume)?);
+            self.door = Some(Door::Volume(open(&volume)?));
         }
         let mut export = Export::new(export_name(&volume), volume.status.size_sectors * SECTOR_BYTES);
         export.description = description(&volume.status);
@@ -320,7 +350,32 @@ impl Exports for Lookup {
         let volumes = self.directory.volumes();
         let listed =
             |volume: &Volume| Listed { name: export_name(volume), description: description(&volume.status) };
-        volumes.iter().map(listed).collect()
+        let kept = self.discarded.list().into_iter().map(|kept| Listed {
+            name: kept.export,
+            description: "what was discarded, read-only; holes are not kept".into(),
+        });
+        volumes.iter().map(listed).chain(kept).collect()
+    }
+}
+
+impl Lookup {
+    fn lookup_discarded(&mut self, name: &str, kept: &str, purpose: Purpose) -> Result<Export, Refusal> {
+        let (image, bytes) = self.discarded.open(kept).map_err(|error| Refusal {
+            kind: RefusalKind::Unknown,
+            reason: format!("nothing of that name is kept ({error}): 'urbdadm discarded' lists what is"),
+        })?;
+        if purpose == Purpose::Open {
+            let place = self.places.take().ok_or_else(|| Refusal {
+                kind: RefusalKind::Policy,
+                reason: "too many clients read discarded data already".into(),
+            })?;
+            self.door = Some(Door::Discarded { image, place });
+        }
+        let mut export = Export::new(name, bytes);
+        export.description = "what was discarded, read-only; holes are not kept".into();
+        export.read_only = true;
+        export.can_trim = false;
+        Ok(export)
     }
 }
 
@@ -386,7 +441,7 @@ fn openable(volume: &Volume) -> Result<(), Refusal> {
 }
 
 /// Asks the core to let a client in. Blocks; an answer that comes too late is undone.
-fn open(volume: &Volume) -> Result<Door, Refusal> {
+fn open(volume: &Volume) -> Result<VolumeDoor, Refusal> {
     let id = VolumeId(volume.status.volume);
     let (answer, mut answered) = tokio::sync::oneshot::channel::<Outcome>();
     let handle = volume.handle.clone();
@@ -410,7 +465,9 @@ fn open(volume: &Volume) -> Result<Door, Refusal> {
     let name = export_name(volume);
     let refusal = |kind, why: &str| Err(Refusal { kind, reason: format!("{name} cannot be opened: {why}") });
     match outcome {
-        Some(outcome) if outcome.is_success() => Ok(Door { handle: Some(volume.handle.clone()), volume: id }),
+        Some(outcome) if outcome.is_success() => {
+            Ok(VolumeDoor { handle: Some(volume.handle.clone()), volume: id })
+        }
         Some(outcome) if outcome.info.is_empty() => refusal(RefusalKind::Policy, refusal_text(outcome.code)),
         Some(outcome) => refusal(RefusalKind::Policy, &outcome.info.join("; ")),
         None => refusal(RefusalKind::Shutdown, "it is being taken down, or changes its state: try again"),

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
+use super::discarded::Store;
 use super::handlers::Handlers;
 use super::nbd_front::{self, NbdFront};
 use super::settings::{DEFAULT_NBD_PORT, Settings};
@@ -83,7 +84,8 @@ async fn serve(start: Start) -> Result<(), StartError> {
     let Start { settings, node, run_dir, spawn } = start;
     let mut signals = Signals::new().map_err(StartError::Runtime)?;
     let handlers = Handlers::new(&settings.handlers, &node, &run_dir);
-    let (supervisor, notices) = Supervisor::new(spawn, handlers);
+    let discarded = Arc::new(Store::new(&settings.discard));
+    let (supervisor, notices) = Supervisor::new(spawn, handlers, Arc::clone(&discarded));
 
     let control = socket_path(&run_dir);
     let nbd = run_dir.join(nbd_front::SOCKET_NAME);
@@ -95,7 +97,7 @@ async fn serve(start: Start) -> Result<(), StartError> {
     let nbd_listener = nbd_front::bind_unix(&nbd).map_err(at(&nbd))?;
     let tcp_listeners = bind_tcp(settings.nbd.listen.as_deref()).await?;
 
-    let front = NbdFront::new(Arc::clone(&supervisor) as Arc<_>, settings.nbd.max_clients);
+    let front = NbdFront::new(Arc::clone(&supervisor) as Arc<_>, discarded, settings.nbd.max_clients);
     tokio::spawn(Arc::clone(&supervisor).attend(notices));
     let mut doors = tokio::task::JoinSet::new();
     doors.spawn(Arc::clone(&front).serve_unix(nbd_listener));

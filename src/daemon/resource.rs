@@ -152,6 +152,7 @@ impl<C: Core> Resource<C> {
                 self.feed(io, Input::HandlerDone { call, exit });
                 self.resume(io); // The peer's packets may have waited for it.
             }
+            Message::Kept { volume, answer } => self.feed(io, Input::Kept { volume, answer }),
             Message::EndClients => self.end_clients(io),
             Message::Shutdown => {
                 self.stopping = true;
@@ -372,6 +373,10 @@ impl<C: Core> Resource<C> {
             Effect::Handler { call, name, volume } => {
                 let resource = self.name.clone();
                 self.notices.push(Notice::Handler { resource, call, name, volume });
+            }
+            Effect::Keep { volume, ask } => {
+                let resource = self.name.clone();
+                self.notices.push(Notice::Keep { resource, volume, ask });
             }
             Effect::Log { level, volume, text } => self.log(level, volume, &text),
             Effect::StatusChanged => self.status_changed = true,

@@ -12,6 +12,10 @@
 //! [io]
 //! engine = "auto"                # "uring" or "portable": insist on one
 //!
+//! [discard]
+//! keep = "10GiB"                 # what discarded data may take, all together; nothing is kept without
+//! directory = "/var/lib/urbd/discarded"
+//!
 //! [handlers]
 //! program = "/usr/sbin/urbdadm"  # called as PROGRAM EVENT minor-N (S74); nothing is called without
 //! time_limit_s = 300
@@ -37,8 +41,76 @@ pub struct Settings {
     pub log: LogSettings,
     /// The I/O engine.
     pub io: IoSettings,
+    /// What is kept of data that a split brain discards.
+    pub discard: DiscardSettings,
     /// The handler program.
     pub handlers: HandlerSettings,
+}
+
+/// `[discard]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiscardSettings {
+    /// Bytes that all of it may take; nothing is kept without.
+    pub keep: Option<Size>,
+    /// Where it is kept.
+    pub directory: PathBuf,
+}
+
+/// A number of bytes, as `500MB`, `10GiB` or a plain number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SizeText")]
+pub struct Size(u64);
+
+impl Size {
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Bytes(u64),
+    Text(String),
+}
+
+impl TryFrom<SizeText> for Size {
+    type Error = String;
+
+    fn try_from(text: SizeText) -> Result<Self, String> {
+        match text {
+            SizeText::Bytes(bytes) => Ok(Self(bytes)),
+            SizeText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNITS: [(&str, u64); 9] = [
+            ("", 1),
+            ("B", 1),
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("TiB", 1 << 40),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("TB", 1_000_000_000_000),
+        ];
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = (&text[..digits], text[digits..].trim());
+        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+        let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(n, factor)| n.checked_mul(factor));
+        bytes.map(Self).ok_or_else(|| {
+            format!("'{text}' is no size: write a number and B, KiB, MiB, GiB or TiB, as in 10GiB")
+        })
+    }
 }
 
 /// `[nbd]`.
@@ -112,6 +184,12 @@ impl Default for NbdSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Default for DiscardSettings {
+    fn default() -> Self {
+        Self { keep: None, directory: PathBuf::from("/var/lib/urbd/discarded") }
     }
 }
 

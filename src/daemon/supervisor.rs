@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::discarded::Store;
 use super::handlers::{Event, Handlers};
 use super::mailbox::{Message, Notice, ResourceHandle};
 use super::nbd_front::{Directory, Volume};
@@ -25,6 +26,7 @@ use crate::control::messages::{
 use crate::control::server::Service;
 use crate::io::disk::{self, DiskError, DiskPlace, OpenedDisk};
 use crate::node::command::{Command, DiskFacts, MetaPlace, Outcome};
+use crate::node::keep::{KeepAnswer, KeepAsk};
 use crate::node::status::ResourceStatus;
 use crate::units::VolumeId;
 
@@ -47,6 +49,7 @@ pub struct Supervisor {
     /// Counts resources that came and went: whoever watches all of them looks again.
     changes: watch::Sender<u64>,
     handlers: Handlers,
+    discarded: Arc<Store>,
     /// The end has begun: no more commands, no more clients.
     stopping: AtomicBool,
 }
@@ -76,12 +79,16 @@ impl Supervisor {
     /// A supervisor without resources, and the notices its resources will send, to be given to
     /// [`Supervisor::attend`].
     #[must_use]
-    pub fn new(spawn: Spawn, handlers: Handlers) -> (Arc<Self>, mpsc::UnboundedReceiver<Notice>) {
+    pub fn new(
+        spawn: Spawn,
+        handlers: Handlers,
+        discarded: Arc<Store>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Notice>) {
         let (notices, received) = mpsc::unbounded_channel();
         let changes = watch::Sender::new(0);
         let registry = Mutex::default();
         let stopping = AtomicBool::new(false);
-        (Arc::new(Self { registry, spawn, notices, changes, handlers, stopping }), received)
+        (Arc::new(Self { registry, spawn, notices, changes, handlers, discarded, stopping }), received)
     }
 
     /// Attends to what the resources' threads say on their own account, until all senders are gone.
@@ -91,6 +98,10 @@ impl Supervisor {
                 Notice::Handler { resource, call, name, volume } => {
                     let this = Arc::clone(&self);
                     tokio::spawn(async move { this.handle(&resource, call, name, volume).await });
+                }
+                Notice::Keep { resource, volume, ask } => {
+                    let this = Arc::clone(&self);
+                    tokio::spawn(async move { this.keep(resource, volume, ask).await });
                 }
                 // Whoever asked for it removes the resource.
                 Notice::Ended { result: Ok(()), .. } => {}
@@ -150,6 +161,17 @@ impl Supervisor {
         let handle = self.registry().get(resource).map(|entry| entry.handle.clone());
         if let Some(handle) = handle {
             handle.send(Message::HandlerDone { call, exit });
+        }
+    }
+
+    /// Keeps what is about to be overwritten, on a thread that may wait for disks.
+    async fn keep(&self, resource: String, volume: VolumeId, ask: KeepAsk) {
+        let (store, name) = (Arc::clone(&self.discarded), resource.clone());
+        let kept = tokio::task::spawn_blocking(move || store.answer(&name, volume.0, ask)).await;
+        let answer = kept.unwrap_or_else(|error| KeepAnswer::Failed(error.to_string()));
+        let handle = self.registry().get(&resource).map(|entry| entry.handle.clone());
+        if let Some(handle) = handle {
+            handle.send(Message::Kept { volume, answer });
         }
     }
 
@@ -216,7 +238,7 @@ impl Supervisor {
             }
             Call::Minor { action, minor } => self.on_minor(minor, |volume| simple(action, volume)).await,
             Call::Down { resource } => self.down(&resource).await,
-            Call::Status { .. } | Call::Show { .. } | Call::Watch { .. } => {
+            Call::Status { .. } | Call::Show { .. } | Call::Watch { .. } | Call::Discarded => {
                 Err(Outcome::with(137, "a query is no command"))
             }
         }
@@ -509,6 +531,11 @@ impl Service for Supervisor {
                 let registry = self.registry();
                 let configs = registry.entries().map(|entry| entry.config.clone());
                 Answer::Configured(configs.filter(|config| wanted(&config.name)).collect())
+            }
+            Call::Discarded => {
+                let store = Arc::clone(&self.discarded);
+                let listed = tokio::task::spawn_blocking(move || store.list()).await;
+                Answer::Discarded(listed.unwrap_or_default())
             }
             call => Answer::Outcome(self.outcome(call).await.unwrap_or_else(|refused| refused)),
         }

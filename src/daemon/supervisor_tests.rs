@@ -6,13 +6,18 @@ use super::super::thread;
 use super::*;
 use crate::io::Backend;
 
+/// Nothing is kept of what is discarded.
+fn no_store() -> Arc<super::super::discarded::Store> {
+    Arc::new(super::super::discarded::Store::new(&super::super::settings::DiscardSettings::default()))
+}
+
 fn supervisor() -> Arc<Supervisor> {
     let spawn: Spawn = Box::new(|name, _options, notices| {
         let owned = name.to_owned();
         thread::spawn(name, Backend::Portable, move |_| Double::new(&owned), notices)
     });
     let handlers = Handlers::new(&HandlerSettings::default(), "boole", Path::new("/nowhere"));
-    let (supervisor, notices) = Supervisor::new(spawn, handlers);
+    let (supervisor, notices) = Supervisor::new(spawn, handlers, no_store());
     tokio::spawn(Arc::clone(&supervisor).attend(notices));
     supervisor
 }
@@ -183,7 +188,7 @@ async fn an_nbd_client_opens_a_primary_and_is_sent_away_at_the_end() {
     assert_eq!(code(&s, attach(1, file.path())).await, 1);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("nbd.sock");
-    let front = super::super::nbd_front::NbdFront::new(Arc::clone(&s) as Arc<_>, 8);
+    let front = super::super::nbd_front::NbdFront::new(Arc::clone(&s) as Arc<_>, no_store(), 8);
     tokio::spawn(front.serve_unix(super::super::nbd_front::bind_unix(&socket).unwrap()));
 
     // The greeting is answered with flags and NBD_OPT_GO for r0, without further questions.

@@ -107,6 +107,7 @@ impl Node {
     /// Work: the last step of a detach.
     pub(super) fn close_disk(&mut self, volume: VolumeId) {
         self.stop_resync(volume);
+        self.stop_keeping(volume);
         self.force(volume, StateChange::disk(Disk::Diskless));
         // The activity log is gone, and with it the references of requests not settled yet (D82).
         self.log.forget_activity(volume);

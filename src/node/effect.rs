@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::command::{CommandId, Outcome};
 use super::input::{RequestId, SocketId, Ticket};
+use super::keep::KeepAsk;
 use crate::buffer::Buf;
 use crate::units::VolumeId;
 use crate::wire::codec::Dialect;
@@ -109,6 +110,13 @@ pub enum Effect {
         name: &'static str,
         /// The volume it is about; `None` for the resource.
         volume: Option<VolumeId>,
+    },
+    /// Keep what is about to be overwritten; answered by `Input::Kept`, once for each.
+    Keep {
+        /// Whose data.
+        volume: VolumeId,
+        /// What is asked.
+        ask: KeepAsk,
     },
     /// Something an operator reads: state changes and decisions, in words.
     Log {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::command::{Command, CommandId};
+use super::keep::KeepAnswer;
 use crate::buffer::Buf;
 use crate::units::{Extent, VolumeId};
 use crate::wire::packet::Packet;
@@ -75,6 +76,13 @@ pub enum Input {
         call: u64,
         /// Its exit code; 0 also where no handler is configured (S74).
         exit: i32,
+    },
+    /// The answer to [`super::Effect::Keep`].
+    Kept {
+        /// Whose data.
+        volume: VolumeId,
+        /// What the shell says.
+        answer: KeepAnswer,
     },
     /// The deadline of [`super::Node::next_deadline`] may have passed.
     Timeout,

@@ -32,6 +32,7 @@ mod fencing;
 mod greeting;
 mod handlers;
 mod handshake;
+pub mod keep;
 mod keepalive;
 mod link;
 mod metadata;
@@ -149,6 +150,7 @@ impl Node {
             Input::SendStalled(socket) => self.on_send_stalled(socket),
             Input::SendQueueEmpty(socket) => self.on_send_queue_empty(socket),
             Input::HandlerDone { call, exit } => self.on_handler_done(call, exit),
+            Input::Kept { volume, answer } => self.on_kept(volume, answer),
             Input::Timeout => {}
         }
         self.on_time();

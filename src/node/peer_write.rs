@@ -215,6 +215,9 @@ impl Node {
             return;
         }
         let preflush = io.flags.contains(DpFlags::FLUSH);
+        if self.waits_for_keeping(volume, extent) {
+            return;
+        }
         if let Some(io) = self.link_mut().peer_ios.get_mut(&id) {
             io.stage = Stage::Started;
         }

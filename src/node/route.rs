@@ -33,6 +33,9 @@ impl Node {
         if extent_of(&admitted.parked.request).is_some_and(|extent| self.waits_for_peer(volume, extent)) {
             return self.route_behind_peer(volume, admitted, in_al);
         }
+        if extent_of(&admitted.parked.request).is_some_and(|extent| self.waits_for_keeping(volume, extent)) {
+            return self.route_behind_peer(volume, admitted, in_al);
+        }
         let Admitted { parked, hold } = admitted;
         let (kind, extent, data, fua) = match parked.request {
             Request::Write { extent, data, fua } => (Kind::Write, extent, Some(data), fua),

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use super::Node;
 use super::decision::Action;
-use super::decision::compare::{self, Side, Uuids};
+use super::decision::compare::{self, Relation, Side, Uuids};
 use super::decision::handshake::{Facts, Next, Outcome, decide};
 use super::effect::Effect;
 use super::handlers::Waiter;
@@ -45,6 +45,8 @@ pub(super) struct Handshake {
     next: Option<Next>,
     /// Whether the outcome is the answer to a question of the peer's (S66.12).
     asked_by_peer: bool,
+    /// Both sides changed their data: whoever becomes the target gives something up.
+    discards: bool,
     /// The data socket that waits.
     held: Option<SocketId>,
 }
@@ -61,6 +63,10 @@ impl Node {
             actions: verdict.actions.into(),
             next: Some(verdict.next),
             asked_by_peer: facts.tentative && !own_question,
+            discards: matches!(
+                verdict.comparison.relation,
+                Relation::SplitBrain | Relation::SplitBrainWithoutBase | Relation::Unrelated
+            ),
             held: None,
         });
         self.run_handshake();
@@ -109,7 +115,8 @@ impl Node {
 
     /// The handshake is over: what becomes of the peer's state (S32.7, S32.8).
     fn end_handshake(&mut self, outcome: Outcome) {
-        let Some(Handshake { meeting, asked_by_peer, held, .. }) = self.link_mut().handshake.take() else {
+        let Some(Handshake { meeting, asked_by_peer, held, discards, .. }) = self.link_mut().handshake.take()
+        else {
             return;
         };
         if let Some(socket) = held {
@@ -131,6 +138,9 @@ impl Node {
         let (Some(conn), Some(v)) = (conn, self.volumes.get(&volume)) else { return };
         if v.state != os {
             return self.receive_state(volume, word, peer, aborted);
+        }
+        if matches!(outcome, Outcome::SyncTarget { .. }) {
+            self.keep_before_sync(volume, discards, outcome.is_full());
         }
         if outcome.is_full() {
             self.write_before_handshake(volume, word, conn);

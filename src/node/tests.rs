@@ -319,6 +319,10 @@ impl World {
                 Effect::Handler { call, .. } => {
                     self.hosts[host].node.handle(self.now, Input::HandlerDone { call, exit: 0 });
                 }
+                Effect::Keep { volume, .. } => {
+                    let answer = crate::node::keep::KeepAnswer::Refused(None);
+                    self.hosts[host].node.handle(self.now, Input::Kept { volume, answer });
+                }
                 Effect::Log { text, .. } => self.hosts[host].log.push(text),
                 Effect::CloseDisk { .. }
                 | Effect::SendTimeout { .. }

@@ -137,6 +137,8 @@ pub(super) struct Volume {
     seq_seen: u32,
     /// Own writes that wait for an overlapping one of the peer's, and whether they are in the activity log.
     pub(super) behind_peer: Vec<(Admitted, bool)>,
+    /// What is to be kept before it is overwritten.
+    pub(super) keeping: Option<super::keep::Keeping>,
     pub(super) counters: Counters,
 }
 
@@ -211,6 +213,7 @@ impl Volume {
             seq_sent: 0,
             seq_seen: 0,
             behind_peer: Vec::new(),
+            keeping: None,
             counters: Counters::default(),
         }
     }

@@ -5,7 +5,8 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
 use crate::io::{DeviceKey, Op, SocketKey, Token};
-use crate::units::Moment;
+use crate::node::keep::KeepAsk;
+use crate::units::{Moment, VolumeId};
 
 /// Number of a machine: 0 or 1.
 pub type HostId = usize;
@@ -51,6 +52,17 @@ pub enum Event {
         op: Op,
         /// What a flush is about: the last write before it began.
         begun: u64,
+    },
+    /// The shell has dealt with what was to be kept.
+    Keep {
+        /// Whose.
+        host: HostId,
+        /// See [`Event::Disk`].
+        boot: u64,
+        /// The volume.
+        volume: VolumeId,
+        /// What was asked.
+        ask: KeepAsk,
     },
     /// A handler program ends.
     Handler {

@@ -15,7 +15,8 @@ use crate::buffer::Buf;
 use crate::io::slots::Slots;
 use crate::io::{Completion, DeviceKey, Devices, Io, Op, SocketKey, Token, Unsent};
 use crate::node::input::DiskFault;
-use crate::units::Moment;
+use crate::node::keep::KeepAsk;
+use crate::units::{Moment, VolumeId};
 
 /// Everything the machines share, and time.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Universe {
     pub(super) hosts: [HostPart; 2],
     /// Handlers that ended, and are not reported: machine, call, exit code.
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
+    /// What the shells were asked to keep, and have not.
+    pub(super) kept: Vec<(HostId, VolumeId, KeepAsk)>,
 }
 
 /// What the ring of one machine holds.
@@ -76,6 +79,7 @@ impl Universe {
             weather: Weather::default(),
             hosts: Default::default(),
             handlers_done: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -134,6 +138,11 @@ impl Universe {
                     let device = part.devices.get(device.0);
                     let result = device.map_or(Err(DiskFault::Gone), |device| device.perform(op, begun));
                     part.ready.push_back(Completion::Disk { token, result });
+                }
+            }
+            Event::Keep { host, boot, volume, ask } => {
+                if self.hosts[host].boot == boot {
+                    self.kept.push((host, volume, ask));
                 }
             }
             Event::Handler { host, boot, call, exit } => {

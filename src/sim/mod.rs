@@ -16,6 +16,7 @@ pub mod client;
 pub mod disk;
 pub mod events;
 pub mod io;
+pub mod keep;
 pub mod network;
 pub mod random;
 pub mod store;

@@ -233,3 +233,112 @@ fn a_split_brain_of_one_volume_keeps_the_whole_resource_apart() {
     assert!(calls.contains(&("split-brain", Some(VolumeId(1)))), "{calls:?}");
     assert!(!calls.iter().any(|(_, volume)| *volume == Some(VOLUME)), "{calls:?}");
 }
+
+/// A block of a machine's disk.
+fn block(world: &World, host: HostId, number: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    world.disk(host, 0).unwrap().read_at(number * 4096, &mut bytes).unwrap();
+    bytes
+}
+
+fn written(world: &mut World, host: HostId, blocks: std::ops::Range<u64>, byte: u8) {
+    let mut client = world.open(host, VOLUME).unwrap();
+    for number in blocks {
+        let cookie = write(world, &mut client, number, byte);
+        assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0);
+    }
+    world.close(&client);
+}
+
+/// A split brain: the first wrote 1 to blocks 0 to 39, the second 2 to blocks 20 to 59. The second is to
+/// give up what it has, and looks for the first.
+fn split_brain(seed: u64) -> World {
+    let mut world = synced(seed);
+    world.cut();
+    let parted = |world: &mut World| states(world).iter().all(|state| state.starts_with("WFConnection"));
+    assert!(world.run_until(LIMIT, parted));
+    command(&mut world, 1, Command::Primary { volume: VOLUME, force: false });
+    written(&mut world, 0, 0..40, 1);
+    written(&mut world, 1, 20..60, 2);
+    world.run_for(Duration::from_millis(10));
+    command(&mut world, 1, Command::Secondary { volume: VOLUME });
+    command(&mut world, 1, Command::Disconnect { force: true });
+    connect(&mut world, 1, true);
+    world
+}
+
+fn connect(world: &mut World, host: HostId, discard_my_data: bool) {
+    let (local, peer) = (world.address(host), world.address(1 - host));
+    let options = Box::new(NetOptions::default());
+    command(world, host, Command::Connect { local, peer, options, discard_my_data, tentative: false });
+}
+
+/// Everything that the second node alone had is kept as it was.
+#[track_caller]
+fn assert_kept(world: &World) {
+    let kept = world.kept(1);
+    assert!(!kept.is_missing(VOLUME));
+    assert_eq!(kept.count(), 40);
+    assert!((20..60).all(|number| kept.block(VOLUME, number).unwrap() == [2; 4096]));
+}
+
+#[test]
+fn what_the_loser_of_a_split_brain_alone_had_is_kept_before_it_is_overwritten() {
+    let mut world = split_brain(7);
+    let mut client = world.open(0, VOLUME).unwrap();
+    world.join();
+    // The winner goes on writing to blocks that the loser has not kept yet.
+    for number in (20..60).rev() {
+        let cookie = write(&mut world, &mut client, number, 3);
+        assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0);
+    }
+    reaches(&mut world, VOLUME, IN_SYNC);
+    assert_kept(&world);
+    assert!((20..60).all(|number| block(&world, 1, number) == [3; 4096]));
+}
+
+#[test]
+fn keeping_goes_on_after_a_crash_in_the_middle() {
+    let mut met = 0;
+    for delay_us in (0..12_000).step_by(600) {
+        let mut world = split_brain(8);
+        world.join();
+        let asked = |world: &mut World| world.kept(1).is_missing(VOLUME);
+        assert!(world.run_until(LIMIT, asked), "{:?}", states(&mut world));
+        world.run_for(Duration::from_micros(delay_us));
+        met += u32::from(world.kept(1).is_missing(VOLUME));
+        world.crash(1);
+        world.boot(1);
+        world.new_resource(1, ResourceOptions::default());
+        command(&mut world, 1, Command::NewMinor { volume: VOLUME, minor: 1 });
+        super::chaos::apply_al(&world.disk(1, 0).unwrap()).unwrap();
+        let attach = world.start_attach(1, VOLUME, DiskOptions::default()).unwrap();
+        assert!(world.finish(&attach, LIMIT).unwrap().is_success());
+        connect(&mut world, 1, true);
+        reaches(&mut world, VOLUME, IN_SYNC);
+        assert_kept(&world);
+        assert!((40..60).all(|number| block(&world, 1, number) == block(&world, 0, number)));
+    }
+    assert!(met > 2, "the crash came too late");
+}
+
+#[test]
+fn without_room_the_data_are_discarded_all_the_same() {
+    let mut world = split_brain(9);
+    world.kept_mut(1).full = true;
+    world.join();
+    reaches(&mut world, VOLUME, IN_SYNC);
+    assert_eq!(world.kept(1).count(), 0);
+}
+
+#[test]
+fn an_ordinary_resync_keeps_nothing() {
+    let mut world = synced(10);
+    world.cut();
+    let parted = |world: &mut World| states(world).iter().all(|state| state.starts_with("WFConnection"));
+    assert!(world.run_until(LIMIT, parted));
+    written(&mut world, 0, 0..40, 1);
+    world.join();
+    reaches(&mut world, VOLUME, IN_SYNC);
+    assert_eq!(world.kept(1).count(), 0);
+}

@@ -13,6 +13,7 @@ use super::client::{Answer, Client, Wish};
 use super::disk::{Device, SimDisk};
 use super::events::{Event, HostId};
 use super::io::{Pace, SimIo, SimSocket, Universe};
+use super::keep::Kept;
 use super::network::address_of;
 use super::weather::Weather;
 use crate::config::options::{DiskOptions, ResourceOptions};
@@ -29,6 +30,8 @@ use crate::units::{Moment, SECTOR_BYTES, VolumeId};
 const PORT: u16 = 7788;
 /// How long a handler program runs.
 const HANDLER_TIME: Duration = Duration::from_millis(20);
+/// How long the shell takes to keep a chunk of what is discarded.
+const KEEP_TIME: Duration = Duration::from_millis(2);
 /// A loop that goes on so often at one moment has nothing to wait for.
 const TURNS_AT_ONCE: u32 = 100_000;
 
@@ -48,6 +51,8 @@ struct Host {
     disks: BTreeMap<u16, SimDisk>,
     exits: BTreeMap<String, i32>,
     calls: Vec<HandlerCall>,
+    /// What was kept before it was discarded; outlives a crash.
+    kept: Kept,
 }
 
 /// What runs on a machine that is up, while it has the resource.
@@ -84,8 +89,13 @@ impl World {
     /// Two machines that are up, without a resource and with a whole link.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let host =
-            || Host { machine: None, disks: BTreeMap::new(), exits: BTreeMap::new(), calls: Vec::new() };
+        let host = || Host {
+            machine: None,
+            disks: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            calls: Vec::new(),
+            kept: Kept::default(),
+        };
         let mut universe = Universe::new(seed);
         for host in [0, 1] {
             universe.set_up(host, true);
@@ -292,6 +302,17 @@ impl World {
         pending.outcome()
     }
 
+    /// What a machine kept before it was overwritten.
+    #[must_use]
+    pub const fn kept(&self, host: HostId) -> &Kept {
+        &self.hosts[host].kept
+    }
+
+    /// The same, to be changed.
+    pub const fn kept_mut(&mut self, host: HostId) -> &mut Kept {
+        &mut self.hosts[host].kept
+    }
+
     /// What a node says of itself; `None` without the resource.
     pub fn status(&mut self, host: HostId) -> Option<ResourceStatus> {
         self.hosts[host].machine.as_ref()?;
@@ -466,7 +487,16 @@ impl World {
         let now = self.now();
         let Host { machine: Some(machine), calls, exits, .. } = &mut self.hosts[host] else { return };
         for notice in machine.resource.take_notices() {
-            let Notice::Handler { call, name, volume, .. } = notice else { continue };
+            let (call, name, volume) = match notice {
+                Notice::Handler { call, name, volume, .. } => (call, name, volume),
+                Notice::Keep { volume, ask, .. } => {
+                    let mut universe = self.universe.borrow_mut();
+                    let boot = universe.hosts[host].boot;
+                    universe.events.plan(now.after(KEEP_TIME), Event::Keep { host, boot, volume, ask });
+                    continue;
+                }
+                Notice::Ended { .. } => continue,
+            };
             let exit = exits.get(name).copied().unwrap_or(0);
             info!(?now, host, name, exit, "handler");
             calls.push(HandlerCall { name, volume, at: now });
@@ -486,6 +516,12 @@ impl World {
         let done = std::mem::take(&mut self.universe.borrow_mut().handlers_done);
         for (host, call, exit) in done {
             self.message(host, Message::HandlerDone { call, exit });
+        }
+        let asked = std::mem::take(&mut self.universe.borrow_mut().kept);
+        for (host, volume, ask) in asked {
+            let Some(disk) = self.hosts[host].disks.get(&volume.0).cloned() else { continue };
+            let answer = self.hosts[host].kept.answer(&disk, volume, ask);
+            self.message(host, Message::Kept { volume, answer });
         }
     }
 }

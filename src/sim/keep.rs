@@ -1,0 +1,78 @@
+//! What a machine keeps of the data that it discards: the shell's part, in memory.
+
+use std::collections::BTreeMap;
+
+use super::disk::SimDisk;
+use crate::node::keep::{Blocks, KeepAnswer, KeepAsk};
+use crate::units::VolumeId;
+
+const BLOCK: u64 = 4096;
+/// Blocks in a chunk of [`KeepAsk::Chunk`].
+const CHUNK_BLOCKS: u64 = 1024;
+
+/// What was kept, the last time of each volume.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What is still missing.
+    missing: BTreeMap<VolumeId, Vec<Blocks>>,
+    /// The content of blocks.
+    blocks: BTreeMap<(VolumeId, u64), Vec<u8>>,
+    /// There is no room for anything.
+    pub full: bool,
+}
+
+impl Kept {
+    /// A block as it was before it was discarded.
+    #[must_use]
+    pub fn block(&self, volume: VolumeId, block: u64) -> Option<&[u8]> {
+        self.blocks.get(&(volume, block)).map(Vec::as_slice)
+    }
+
+    /// How many blocks are kept.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether something of a volume is still to be kept.
+    #[must_use]
+    pub fn is_missing(&self, volume: VolumeId) -> bool {
+        self.missing.get(&volume).is_some_and(|missing| !missing.is_empty())
+    }
+
+    pub(super) fn answer(&mut self, disk: &SimDisk, volume: VolumeId, ask: KeepAsk) -> KeepAnswer {
+        match ask {
+            KeepAsk::Begin { .. } if self.full => KeepAnswer::Refused(Some("there is no room".into())),
+            KeepAsk::Begin { blocks, .. } => {
+                self.blocks.retain(|(of, _), _| *of != volume);
+                self.missing.insert(volume, blocks.clone());
+                KeepAnswer::Missing(blocks)
+            }
+            KeepAsk::Resume => KeepAnswer::Missing(self.missing.get(&volume).cloned().unwrap_or_default()),
+            KeepAsk::Chunk { chunk, blocks } => {
+                for block in blocks.iter().flat_map(|run| run.first..run.first + run.count) {
+                    let mut bytes = vec![0; BLOCK as usize];
+                    if disk.read_at(block * BLOCK, &mut bytes).is_err() {
+                        return KeepAnswer::Failed("the disk does not read".into());
+                    }
+                    self.blocks.insert((volume, block), bytes);
+                }
+                let missing = self.missing.entry(volume).or_default();
+                *missing = missing.iter().flat_map(|run| without(*run, chunk)).collect();
+                KeepAnswer::Kept { chunk }
+            }
+        }
+    }
+}
+
+/// The parts of a row that are not in a chunk.
+fn without(run: Blocks, chunk: u64) -> impl Iterator<Item = Blocks> {
+    let (begin, end) = (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS);
+    let last = run.first + run.count;
+    let before = (run.first, last.min(begin));
+    let after = (run.first.max(end), last);
+    [before, after]
+        .into_iter()
+        .filter(|(first, end)| first < end)
+        .map(|(first, end)| Blocks { first, count: end - first })
+}
