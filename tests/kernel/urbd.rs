@@ -12,7 +12,7 @@ use super::guest::Answer;
 use super::lab::{Lab, poll};
 use super::nbd::Nbd;
 
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const CLIENT_LIMIT: Duration = Duration::from_secs(30);
 
