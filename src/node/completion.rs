@@ -210,11 +210,13 @@ impl Node {
         let arrived = self.link().protocol() != Protocol::A;
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
+            let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
             if req.completed {
-                req.net = NetLeg { lost: false, done: true, ok: req.net.ok && arrived, ..req.net };
+                // A peer that lost its disk meanwhile may have lost it before a flush (T10).
+                req.net =
+                    NetLeg { lost: false, done: true, ok: req.net.ok && arrived && mirrored, ..req.net };
                 continue;
             }
-            let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
             req.net = NetLeg { used: true, pending: mirrored, done: !mirrored, ..NetLeg::default() };
             if mirrored {
                 self.log.requeue(key);
