@@ -527,7 +527,7 @@ impl Host {
         while let Some((volume, ask)) = self.asked.pop_front() {
             let answer = match ask {
                 KeepAsk::Begin { blocks, .. } => KeepAnswer::Missing(blocks),
-                KeepAsk::Resume => KeepAnswer::Missing(Vec::new()),
+                KeepAsk::Resume { .. } => KeepAnswer::Missing(Vec::new()),
                 KeepAsk::Chunk { chunk, .. } => KeepAnswer::Kept { chunk },
             };
             self.node.handle(self.now, Input::Kept { volume, answer });

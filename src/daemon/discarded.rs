@@ -71,10 +71,10 @@ impl Store {
 
     /// Does what the core asks. Blocks: reads the disk and waits for the files to be durable.
     pub fn answer(&self, resource: &str, volume: u16, ask: KeepAsk) -> KeepAnswer {
+        let Some(limit) = self.limit_bytes else { return KeepAnswer::Refused(None) };
         let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         match ask {
             KeepAsk::Begin { path, device_bytes, generation, winner, blocks } => {
-                let Some(limit) = self.limit_bytes else { return KeepAnswer::Refused(None) };
                 let index = Index {
                     resource: resource.to_owned(),
                     volume,
@@ -92,10 +92,15 @@ impl Store {
                     Err(why) => KeepAnswer::Refused(Some(why)),
                 }
             }
-            KeepAsk::Resume => {
-                let missing = self.unfinished(resource, volume).map(|(_, index)| index.missing);
-                KeepAnswer::Missing(missing.unwrap_or_default())
-            }
+            KeepAsk::Resume { winner } => match self.unfinished(resource, volume) {
+                // The lowest bit is the role of the node.
+                Some((_, index)) if index.winner & !1 == winner & !1 => KeepAnswer::Missing(index.missing),
+                Some(_) => {
+                    self.give_up(resource, volume, "other data than those it was begun for took its place");
+                    KeepAnswer::Missing(Vec::new())
+                }
+                None => KeepAnswer::Missing(Vec::new()),
+            },
             KeepAsk::Chunk { chunk, blocks } => match self.keep(resource, volume, chunk, &blocks) {
                 Ok(()) => KeepAnswer::Kept { chunk },
                 Err(why) => {
@@ -215,7 +220,10 @@ impl Store {
     fn load(&self, path: &Path) -> io::Result<Index> {
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_INDEX_BYTES).read_to_end(&mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
+        let index: Index = serde_json::from_slice(&bytes)?;
+        let possible =
+            is_within(&index.blocks, index.device_bytes) && is_within(&index.missing, index.device_bytes);
+        possible.then_some(index).ok_or_else(|| io::Error::other("its blocks are not those of the device"))
     }
 
     /// Writes an index so that either the old one or the new one is there.
@@ -266,6 +274,16 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
+/// Whether these are rows of blocks of the device, in order.
+fn is_within(blocks: &[Blocks], device_bytes: u64) -> bool {
+    let mut end = 0;
+    blocks.iter().all(|run| {
+        let begins = run.first >= end && run.count > 0;
+        end = run.first.saturating_add(run.count);
+        begins && end <= device_bytes.div_ceil(BLOCK_BYTES)
+    })
+}
+
 fn bytes_of(blocks: &[Blocks]) -> u64 {
     blocks.iter().map(|run| run.count * BLOCK_BYTES).sum()
 }
@@ -309,6 +327,8 @@ mod tests {
     use super::*;
 
     const PATTERN: [u8; BLOCK_BYTES as usize] = [7; BLOCK_BYTES as usize];
+
+    const RESUME: KeepAsk = KeepAsk::Resume { winner: 5 };
 
     struct Scene {
         dir: tempfile::TempDir,
@@ -358,9 +378,9 @@ mod tests {
         // A daemon that starts again goes on where the last one stopped.
         let again = scene.store("1MiB");
         let missing = KeepAnswer::Missing(vec![Blocks { first: 3, count: 2 }]);
-        assert_eq!(again.answer("r0", 0, KeepAsk::Resume), missing);
+        assert_eq!(again.answer("r0", 0, RESUME), missing);
         assert_eq!(chunk(&again, 0, 3, 2), KeepAnswer::Kept { chunk: 0 });
-        assert_eq!(again.answer("r0", 0, KeepAsk::Resume), KeepAnswer::Missing(Vec::new()));
+        assert_eq!(again.answer("r0", 0, RESUME), KeepAnswer::Missing(Vec::new()));
         let (image, bytes) = again.open(&kept.name).unwrap();
         assert_eq!(bytes, 16 << 20);
         for (block, expected) in [(2, 0), (3, 7), (4, 7), (5, 0), (1030, 7)] {
@@ -389,7 +409,7 @@ mod tests {
         std::fs::remove_file(&scene.disk).unwrap();
         assert!(matches!(chunk(&store, 0, 3, 2), KeepAnswer::Failed(_)));
         assert!(store.list()[0].given_up.as_ref().unwrap().contains("No such file"));
-        assert_eq!(store.answer("r0", 0, KeepAsk::Resume), KeepAnswer::Missing(Vec::new()));
+        assert_eq!(store.answer("r0", 0, RESUME), KeepAnswer::Missing(Vec::new()));
     }
 
     #[test]
@@ -398,5 +418,24 @@ mod tests {
         for name in ["", "..", "../disk", ".hidden", "a/b"] {
             assert!(store.open(name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_index_with_impossible_figures_is_refused() {
+        let scene = Scene::new();
+        let store = scene.store("1MiB");
+        scene.begin(&store);
+        let json = std::fs::read_dir(scene.dir.path().join("discarded"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.to_string_lossy().ends_with(".json"))
+            .unwrap();
+        let text = std::fs::read_to_string(&json).unwrap();
+        let bad = text.replace("\"count\":2", "\"count\":1152921504606846976");
+        assert_ne!(text, bad);
+        std::fs::write(&json, bad).unwrap();
+        let answer = store.answer("r0", 0, RESUME);
+        let listed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.list()));
+        assert!(listed.is_ok() && answer == KeepAnswer::Missing(Vec::new()));
     }
 }

@@ -44,8 +44,12 @@ pub enum KeepAsk {
         /// What this node alone has.
         blocks: Vec<Blocks>,
     },
-    /// What is missing of something that was begun before? Answered by [`KeepAnswer::Missing`].
-    Resume,
+    /// What is missing of something that was begun before, and these data are to take the place of?
+    /// Answered by [`KeepAnswer::Missing`].
+    Resume {
+        /// The current UUID of the data to come. With another one the blocks here may have changed since.
+        winner: u64,
+    },
     /// Keep these blocks durably. Answered by [`KeepAnswer::Kept`] or [`KeepAnswer::Failed`].
     Chunk {
         /// Its number: the device in parts of 4 MiB.
@@ -143,7 +147,7 @@ impl Node {
             let (path, device_bytes) = (disk.facts.path.clone(), v.end.get() * 512);
             KeepAsk::Begin { path, device_bytes, generation, winner, blocks }
         } else if v.keeping.is_none() {
-            KeepAsk::Resume
+            KeepAsk::Resume { winner }
         } else {
             return;
         };

@@ -15,6 +15,10 @@ const CHUNK_BLOCKS: u64 = 1024;
 pub struct Kept {
     /// What is still missing.
     missing: BTreeMap<VolumeId, Vec<Blocks>>,
+    /// The data that were to take the place.
+    winners: BTreeMap<VolumeId, u64>,
+    /// What was missing will not come any more.
+    pub given_up: bool,
     /// The content of blocks.
     blocks: BTreeMap<(VolumeId, u64), Vec<u8>>,
     /// There is no room for anything.
@@ -43,12 +47,20 @@ impl Kept {
     pub(super) fn answer(&mut self, disk: &SimDisk, volume: VolumeId, ask: KeepAsk) -> KeepAnswer {
         match ask {
             KeepAsk::Begin { .. } if self.full => KeepAnswer::Refused(Some("there is no room".into())),
-            KeepAsk::Begin { blocks, .. } => {
+            KeepAsk::Begin { blocks, winner, .. } => {
+                self.winners.insert(volume, winner);
+                self.given_up = false;
                 self.blocks.retain(|(of, _), _| *of != volume);
                 self.missing.insert(volume, blocks.clone());
                 KeepAnswer::Missing(blocks)
             }
-            KeepAsk::Resume => KeepAnswer::Missing(self.missing.get(&volume).cloned().unwrap_or_default()),
+            KeepAsk::Resume { winner } => {
+                if self.winners.get(&volume).is_none_or(|begun| begun & !1 != winner & !1) {
+                    self.given_up |= self.is_missing(volume);
+                    self.missing.remove(&volume);
+                }
+                KeepAnswer::Missing(self.missing.get(&volume).cloned().unwrap_or_default())
+            }
             KeepAsk::Chunk { chunk, blocks } => {
                 for block in blocks.iter().flat_map(|run| run.first..run.first + run.count) {
                     let mut bytes = vec![0; BLOCK as usize];

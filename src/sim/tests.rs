@@ -342,3 +342,39 @@ fn an_ordinary_resync_keeps_nothing() {
     reaches(&mut world, VOLUME, IN_SYNC);
     assert_eq!(world.kept(1).count(), 0);
 }
+
+#[test]
+fn a_file_left_unfinished_takes_nothing_of_a_later_generation() {
+    let mut world = split_brain(8);
+    world.join();
+    let asked = |world: &mut World| world.kept(1).is_missing(VOLUME);
+    assert!(world.run_until(LIMIT, asked));
+    // The loser stops in the middle, and its administrator takes the other choice after all.
+    world.crash(1);
+    world.boot(1);
+    assert!(world.kept(1).is_missing(VOLUME), "crash came too late");
+    world.new_resource(1, ResourceOptions::default());
+    command(&mut world, 1, Command::NewMinor { volume: VOLUME, minor: 1 });
+    super::chaos::apply_al(&world.disk(1, 0).unwrap()).unwrap();
+    let attach = world.start_attach(1, VOLUME, DiskOptions::default()).unwrap();
+    assert!(world.finish(&attach, LIMIT).unwrap().is_success());
+    command(&mut world, 1, Command::Primary { volume: VOLUME, force: true });
+    written(&mut world, 1, 20..60, 4);
+    world.run_for(Duration::from_millis(10));
+    command(&mut world, 1, Command::Secondary { volume: VOLUME });
+    command(&mut world, 0, Command::Secondary { volume: VOLUME });
+    command(&mut world, 0, Command::Disconnect { force: true });
+    connect(&mut world, 0, true);
+    connect(&mut world, 1, false);
+    let both = ["Connected Secondary/Secondary UpToDate/UpToDate"; 2];
+    reaches(&mut world, VOLUME, both);
+    command(&mut world, 0, Command::Primary { volume: VOLUME, force: false });
+    world.cut();
+    assert!(world.run_until(LIMIT, |world| states(world).iter().all(|s| s.starts_with("WFConnection"))));
+    written(&mut world, 0, 0..10, 5);
+    world.join();
+    reaches(&mut world, VOLUME, IN_SYNC);
+    let wrong: Vec<u64> =
+        (20..60).filter(|n| world.kept(1).block(VOLUME, *n).is_some_and(|b| b != [2; 4096])).collect();
+    assert!(wrong.is_empty(), "blocks of a later generation in the kept file: {wrong:?}");
+}
