@@ -11,6 +11,7 @@ use super::getopt::{self, OptionSpec, Piece, Value};
 use super::setup_verbs::{Action, Query, VERBS, Verb, find};
 use super::{show, wait};
 use crate::config::options::{Section, StartupOptions};
+use crate::config::values::{Number, Unit};
 use crate::control::client::{Client, ClientError};
 use crate::control::messages::{Answer, Call, Options, ResourceConfig, merge};
 use crate::meta::gi::with_legend;
@@ -234,6 +235,7 @@ impl<'a> Line<'a> {
             | Action::ResourceOptions
             | Action::Primary
             | Action::NewCurrentUuid
+            | Action::Verify
             | Action::Simple(_)
             | Action::Down => self.command(console),
         }
@@ -311,6 +313,11 @@ impl<'a> Line<'a> {
             Action::NewCurrentUuid => {
                 Call::NewCurrentUuid { minor: self.minor()?, clear_bitmap: self.is_set("clear-bitmap") }
             }
+            Action::Verify => Call::Verify {
+                minor: self.minor()?,
+                start: self.sectors("start")?,
+                stop: self.sectors("stop")?,
+            },
             Action::Simple(action) => Call::Minor { action, minor: self.minor()? },
             Action::Down => Call::Down { resource: self.name() },
             Action::Query(_)
@@ -485,6 +492,16 @@ impl<'a> Line<'a> {
 
     fn option(&self, name: &str) -> Option<&str> {
         self.options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A place on the device, in sectors.
+    fn sectors(&self, name: &str) -> Result<Option<u64>, Fault> {
+        let number = Number::new(0, 2_199_023_255_552, Unit::Sectors);
+        let place = |text: &str| {
+            let parsed = number.parse(text);
+            parsed.map_err(|error| usage(format!("Option --{name}: invalid argument '{text}': {error}")))
+        };
+        self.option(name).map(place).transpose()
     }
 
     fn is_set(&self, name: &str) -> bool {

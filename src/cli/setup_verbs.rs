@@ -50,6 +50,8 @@ pub enum Action {
     Primary,
     /// `new-current-uuid`
     NewCurrentUuid,
+    /// `verify`
+    Verify,
     /// A command that needs only the device.
     Simple(MinorAction),
     /// `down`
@@ -327,7 +329,14 @@ pub const VERBS: &[Verb] = &[
         section: None,
         summary: "Wait until a resync has ended",
     },
-    simple("verify", Action::NotYet, "Compare both disks"),
+    Verb {
+        name: "verify",
+        action: Action::Verify,
+        arguments: MINOR,
+        own_options: &[with_value("start"), with_value("stop")],
+        section: None,
+        summary: "Compare both disks",
+    },
     simple("resize", Action::NotYet, "Use a disk that has grown"),
     simple("check-resize", Action::NotYet, "Remember the size of the disk"),
     Verb {

@@ -143,6 +143,15 @@ pub enum Call {
         /// Also declare both disks equal.
         clear_bitmap: bool,
     },
+    /// Compare both disks (S47).
+    Verify {
+        /// The device.
+        minor: u32,
+        /// The sector to begin at, if not where the last one came to.
+        start: Option<u64>,
+        /// The sector to stop at, if not at the end.
+        stop: Option<u64>,
+    },
     /// One of the commands that need only the device.
     Minor {
         /// What to do.

@@ -28,7 +28,7 @@ use crate::io::disk::{self, DiskError, DiskPlace, OpenedDisk};
 use crate::node::command::{Command, DiskFacts, MetaPlace, Outcome};
 use crate::node::keep::{KeepAnswer, KeepAsk};
 use crate::node::status::ResourceStatus;
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 
 /// Starts the thread of a resource; tests start a double.
 pub type Spawn = Box<
@@ -230,6 +230,10 @@ impl Supervisor {
             }
             Call::NewCurrentUuid { minor, clear_bitmap } => {
                 self.on_minor(minor, |volume| Command::NewCurrentUuid { volume, clear_bitmap }).await
+            }
+            Call::Verify { minor, start, stop } => {
+                let (start, stop) = (start.map(Sector::new), stop.map(Sector::new));
+                self.on_minor(minor, |volume| Command::Verify { volume, start, stop }).await
             }
             // Goes past a command that waits for requests which wait for this.
             Call::Minor { action: MinorAction::ResumeIo, minor } => {

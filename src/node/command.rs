@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::options::{DiskOptions, NetOptions, ResourceOptions};
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 
 /// Names a command under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +103,15 @@ pub enum Command {
     ResumeSync {
         /// The volume.
         volume: VolumeId,
+    },
+    /// Compare both disks (S47). In sectors.
+    Verify {
+        /// The volume.
+        volume: VolumeId,
+        /// Where to begin; where the last one came to if not given.
+        start: Option<Sector>,
+        /// Where to stop; the end if not given.
+        stop: Option<Sector>,
     },
     /// Hold clients' requests.
     SuspendIo {

@@ -102,6 +102,7 @@ impl Node {
         }
         self.refresh_flags(volume, old, new);
         self.note_resync_pause(volume, old, new);
+        self.note_verify(volume, old, new);
         if old.mirrors_writes() != new.mirrors_writes() {
             self.close_epoch();
         }

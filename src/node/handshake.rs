@@ -97,12 +97,8 @@ impl Node {
             Packet::OutOfSync(range) => self.on_out_of_sync(volume, range),
             Packet::Bitmap(_) | Packet::CompressedBitmap(_) => self.on_bitmap(volume, &packet),
             Packet::DelayProbe { .. } => {}
-            // Verify is answered truthfully: this node cannot serve it.
-            Packet::OvRequest(request) => {
-                if let Some(extent) = self.requested_extent(volume, request) {
-                    self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
-                }
-            }
+            Packet::OvRequest(request) => self.on_verify_request(volume, request),
+            Packet::OvReply { request, digest } => self.on_verify_reply(volume, request, digest),
             other => {
                 let text = format!("unexpected packet {} on the data socket", other.name());
                 self.protocol_error(&text);
@@ -136,7 +132,8 @@ impl Node {
             Packet::BarrierAck { barrier, count } => self.on_barrier_ack(barrier, count),
             Packet::StateChgReply(code) => self.on_change_reply(Some(volume), code),
             Packet::ConnStChgReply(code) => self.on_change_reply(None, code),
-            Packet::OvResult(_) | Packet::DelayProbe { .. } => {}
+            Packet::OvResult(ack) => self.on_verify_result(volume, ack),
+            Packet::DelayProbe { .. } => {}
             other => {
                 let text = format!("unexpected packet {} on the meta socket", other.name());
                 self.lose_link(Conn::NetworkFailure, &text);
@@ -190,6 +187,13 @@ impl Node {
             } else if os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
                 return self.target_is_done(volume);
             }
+        }
+        if os.conn == Conn::VerifyT
+            && os.disk == Disk::UpToDate
+            && peer.conn == Conn::Connected
+            && peer_disk == Disk::UpToDate
+        {
+            return self.finish_verify(volume); // S32.4
         }
         if os.pdsk == Disk::UpToDate
             && peer_disk == Disk::Inconsistent

@@ -104,6 +104,7 @@ impl Node {
         alive.pinged = None;
         alive.pongs += 1;
         self.pong_for_resync();
+        self.pong_for_verify();
     }
 
     /// Whether a request, or a barrier, was not answered for too long (D173, W205).

@@ -41,6 +41,7 @@ mod peer_ack;
 mod peer_read;
 mod peer_seen;
 mod peer_write;
+mod progress;
 mod ranges;
 mod rendezvous;
 mod request;
@@ -54,6 +55,7 @@ mod teardown;
 mod tickets;
 mod transfer_log;
 mod uuids;
+mod verify;
 mod volume;
 mod worker;
 
@@ -185,7 +187,8 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Moment> {
         let links = self.links.iter().filter_map(|link| link.deadline()).min();
         let volumes = self.volumes.values().filter_map(|v| v.resync.as_ref()?.deadline()).min();
-        [links, volumes, self.jobs.deadline(), self.meta_deadline].into_iter().flatten().min()
+        let verifies = self.volumes.values().filter_map(|v| v.verify.as_ref()?.deadline()).min();
+        [links, volumes, verifies, self.jobs.deadline(), self.meta_deadline].into_iter().flatten().min()
     }
 
     /// The name of the resource.
@@ -202,6 +205,7 @@ impl Node {
         self.keep_alive();
         self.rendezvous_tick();
         self.resync_tick();
+        self.verify_tick();
         if self.meta_deadline.is_some_and(|at| self.now >= at) {
             self.meta_deadline = None;
             self.sync_all_meta();

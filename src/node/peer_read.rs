@@ -24,6 +24,8 @@ pub(super) enum ReadKind {
     Resync { exchange: u64 },
     /// A resync exchange where only a difference is sent.
     Checksum { exchange: u64, digest: Vec<u8> },
+    /// A block of a verify: only its digest is sent.
+    Verify { block: u64 },
 }
 
 /// A read for the peer.
@@ -119,6 +121,7 @@ impl Node {
             (ReadKind::Resync { exchange }, data) => {
                 self.serve_resync(volume, extent, block_id, exchange, data)
             }
+            (ReadKind::Verify { block }, data) => self.answer_verify(volume, extent, block, data.as_ref()),
             (ReadKind::Checksum { exchange, digest }, data) => {
                 self.serve_checksum(volume, extent, block_id, exchange, &digest, data);
             }

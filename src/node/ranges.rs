@@ -13,6 +13,8 @@ pub(super) enum Holder {
     Write(u64),
     /// A resync exchange, by its number.
     Resync(u64),
+    /// A block that a verify compares, by its number.
+    Verify(u64),
 }
 
 /// The busy ranges of one volume. Few at a time: a scan beats a tree.
@@ -48,7 +50,7 @@ impl Ranges {
         }
     }
 
-    /// Lets all resync exchanges go (D101).
+    /// Lets all exchanges of a resync or verify go (D101).
     pub(super) fn release_resync(&mut self) {
         self.held.retain(|(_, who)| matches!(who, Holder::Write(_)));
     }

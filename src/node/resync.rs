@@ -1,9 +1,8 @@
 //! A resync: what source and target have in common (datapath.md section 6).
 
-use std::time::Duration;
-
 use super::Node;
 use super::effect::LogLevel;
+use super::progress::Progress;
 use super::ranges::Holder;
 use super::resync_rate::Controller;
 use super::rules::{Manner, StateResult};
@@ -11,18 +10,13 @@ use super::state::{Conn, Disk, State, StateChange};
 use super::status::ResyncStatus;
 use super::uuids::{JUST_CREATED, SYNC_UUID_OFFSET, uuids_text};
 use super::worker::Work;
-use crate::units::{BLOCK_BYTES, BitIndex, Extent, Moment, VolumeId};
+use crate::units::{BitIndex, Extent, Moment, VolumeId};
 use crate::wire::packet::{BlockRequest, Packet};
 
 /// Handlers that may forbid a resync (S74).
 const BEFORE_TARGET: &str = "before-resync-target";
 /// See [`BEFORE_TARGET`].
 const BEFORE_SOURCE: &str = "before-resync-source";
-/// Progress marks: at most this many, this far apart (D136).
-const MARKS: usize = 8;
-const MARK_SPACING: Duration = Duration::from_secs(3);
-/// Without progress for so long a resync is called stalled (D136).
-const STALLED: Duration = Duration::from_secs(180);
 
 /// One block exchanged: asked for, and not yet settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +47,10 @@ pub(super) enum Finish {
 /// A resync under way on one volume.
 #[derive(Debug)]
 pub(super) struct Resync {
-    /// Bits set when it began.
-    pub(super) total: u64,
+    /// Of the bits set when it began.
+    progress: Progress,
     /// Bits whose exchange failed.
     pub(super) failed: u64,
-    started: Moment,
-    paused_since: Option<Moment>,
-    paused: Duration,
-    marks: Vec<(Moment, u64)>,
     /// What must be durable before the first exchange is.
     pub(super) ready: bool,
     /// Number of this run: what is left of an earlier one must not be taken for its own.
@@ -91,12 +81,8 @@ pub(super) struct Resync {
 impl Resync {
     fn new(now: Moment, total: u64, run: u64) -> Self {
         Self {
-            total,
+            progress: Progress::new(now, total),
             failed: 0,
-            started: now,
-            paused_since: None,
-            paused: Duration::ZERO,
-            marks: vec![(now, total)],
             ready: false,
             run,
             exchanges: Vec::new(),
@@ -151,39 +137,9 @@ impl Resync {
         self.exchanges.iter().map(|exchange| u64::from(exchange.extent.sectors())).sum()
     }
 
-    fn note_progress(&mut self, now: Moment, left: u64) {
-        let Some(&(last, value)) = self.marks.last() else { return };
-        if self.paused_since.is_none() && left != value && now.since(last) >= MARK_SPACING {
-            self.marks.push((now, left));
-            if self.marks.len() > MARKS {
-                self.marks.remove(0);
-            }
-        }
-    }
-
     /// The figures for the status (D135, D136).
     pub(super) fn status(&self, now: Moment, set: u64, want_kib_s: u64) -> ResyncStatus {
-        let left = set.saturating_sub(self.failed).min(self.total);
-        let paused = self.paused + self.paused_since.map_or(Duration::ZERO, |since| now.since(since));
-        let elapsed = now.since(self.started);
-        let kib = |bits: u64| bits * (BLOCK_BYTES / 1024);
-        let (mark_time, mark_left) = self.marks.first().copied().unwrap_or((self.started, self.total));
-        let dt = now.since(mark_time).as_secs().max(1);
-        let done = mark_left.saturating_sub(left);
-        let active = elapsed.saturating_sub(paused).as_secs().max(1);
-        let finish_s = (done > 0).then(|| dt * (left / (done / 100 + 1)) / 100);
-        ResyncStatus {
-            total_bits: self.total,
-            left_bits: left,
-            failed_bits: self.failed,
-            elapsed_s: elapsed.as_secs(),
-            paused_s: paused.as_secs(),
-            speed_kib_s: kib(done / dt),
-            mean_kib_s: kib(self.total - left) / active,
-            want_kib_s,
-            finish_s,
-            stalled: now.since(mark_time) > STALLED,
-        }
+        self.progress.status(now, set.saturating_sub(self.failed), self.failed, want_kib_s)
     }
 }
 
@@ -353,13 +309,11 @@ impl Node {
         let Some(resync) = v.resync.as_mut() else { return };
         match (paused(old), paused(new)) {
             (false, true) => {
-                resync.paused_since = Some(now);
+                resync.progress.pause(now);
                 resync.next_tick = None;
             }
             (true, false) => {
-                if let Some(since) = resync.paused_since.take() {
-                    resync.paused += now.since(since);
-                }
+                resync.progress.resume(now);
                 resync.next_tick = new.conn.is_sync_target().then_some(now);
             }
             (false, false) | (true, true) => {}
@@ -372,7 +326,7 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let left = v.bits_set();
         if let Some(resync) = v.resync.as_mut() {
-            resync.note_progress(now, left.saturating_sub(resync.failed));
+            resync.progress.note(now, left.saturating_sub(resync.failed));
         }
     }
 
@@ -400,14 +354,7 @@ impl Node {
         let now = self.now;
         let Some(v) = self.volumes.get(&volume) else { return };
         let Some(resync) = &v.resync else { return };
-        let status = resync.status(now, v.bits_set(), 0);
-        let active = (status.elapsed_s - status.paused_s.min(status.elapsed_s)).max(1);
-        let text = format!(
-            "Resync done (total {} sec; paused {} sec; {} K/sec)",
-            status.elapsed_s.max(1),
-            status.paused_s,
-            resync.total * 4 / active
-        );
+        let text = format!("Resync done {}", resync.progress.summary(now, resync.progress.total));
         let failed = resync.failed;
         self.say(LogLevel::Info, Some(volume), text);
         if failed > 0 {

@@ -45,6 +45,7 @@ impl Node {
 
     /// A range was released: requests for it may be served.
     pub(super) fn retry_ranges(&mut self, volume: VolumeId) {
+        self.retry_verify(volume);
         if self
             .volumes
             .get(&volume)

@@ -17,14 +17,26 @@ use super::transfer_log::TransferLog;
 use super::uuids::uuids_text;
 use super::worker::Work;
 use crate::buffer::Buf;
-use crate::config::options::Protocol;
+use crate::config::options::{DiskOptions, Protocol};
 use crate::units::{BLOCK_SECTORS, BitIndex, Extent, Sector, VolumeId};
 use crate::wire::packet::{BlockAck, BlockId, BlockRange, BlockRequest, DpFlags, Packet};
 
 /// The controller's step (D106).
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Written blocks wait at most so long for the flush that lets them count (T1).
 const FLUSH_SPACING: Duration = Duration::from_millis(20);
+
+/// What steers the controller (D115).
+pub(super) fn rates(options: &DiskOptions, max_buffers: u32) -> Rates {
+    Rates {
+        resync_rate_kib_s: options.resync_rate_kib_s,
+        plan_ahead_ds: options.c_plan_ahead_ds,
+        delay_target_ds: options.c_delay_target_ds,
+        fill_target_sectors: options.c_fill_target_sectors,
+        max_rate_kib_s: options.c_max_rate_kib_s,
+        max_buffers,
+    }
+}
 
 impl Node {
     /// Runs the generators whose tick is due.
@@ -53,16 +65,8 @@ impl Node {
         let max_buffers = self.link().max_buffers();
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let (Some(resync), Some(disk)) = (v.resync.as_mut(), v.disk.as_ref()) else { return };
-        let rates = Rates {
-            resync_rate_kib_s: disk.options.resync_rate_kib_s,
-            plan_ahead_ds: disk.options.c_plan_ahead_ds,
-            delay_target_ds: disk.options.c_delay_target_ds,
-            fill_target_sectors: disk.options.c_fill_target_sectors,
-            max_rate_kib_s: disk.options.c_max_rate_kib_s,
-            max_buffers,
-        };
         let arrived = std::mem::take(&mut resync.arrived);
-        resync.budget = resync.controller.tick(&rates, arrived);
+        resync.budget = resync.controller.tick(&rates(&disk.options, max_buffers), arrived);
         resync.next_tick = Some(now.after(TICK));
     }
 
@@ -266,6 +270,9 @@ impl Node {
 
     /// The source could not read a block, or cancelled it (D125, W170).
     pub(super) fn on_resync_refused(&mut self, volume: VolumeId, ack: BlockAck, failed: bool) {
+        if failed && self.on_verify_refused(volume, ack) {
+            return;
+        }
         let Some(v) = self.volumes.get_mut(&volume) else {
             return self.unknown_volume("a resync answer", volume);
         };

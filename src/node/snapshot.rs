@@ -72,10 +72,16 @@ impl Node {
             md_flags: v.disk.as_ref().map_or(0, |disk| disk.flags()),
             degraded: v.marks.use_degr_wfc,
             open_count: v.open_count,
-            resync: v.resync.as_ref().filter(|_| state.conn.is_sync()).map(|resync| {
-                let want = if state.conn == Conn::SyncTarget { resync.controller.want_kib_s() } else { 0 };
-                resync.status(self.now, v.bits_set(), want)
-            }),
+            resync: v
+                .resync
+                .as_ref()
+                .filter(|_| state.conn.is_sync())
+                .map(|resync| {
+                    let want =
+                        if state.conn == Conn::SyncTarget { resync.controller.want_kib_s() } else { 0 };
+                    resync.status(self.now, v.bits_set(), want)
+                })
+                .or_else(|| v.verify.as_ref().map(|verify| verify.status(self.now))),
             peer_seen: v.peer_seen_status(self.now),
             out_of_sync_map: v.out_of_sync_map(),
             counters,

@@ -17,6 +17,7 @@ mod durability;
 mod frozen;
 mod greeting;
 mod two_primaries;
+mod verify;
 mod waiting;
 
 const VOLUME: VolumeId = VolumeId(0);

@@ -6,7 +6,7 @@ use super::epochs::EpochKey;
 use super::input::{DiskFault, RequestId, Ticket};
 use super::transfer_log::ReqKey;
 use crate::buffer::Buf;
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 
 /// What the end of a disk operation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Purpose {
     PeerPreflush { io: u64 },
     /// A read for the peer, by its number.
     PeerRead { io: u64 },
+    /// The own block of a verify, by its first sector and number.
+    VerifyRead { sector: Sector, block: u64 },
     /// The flush behind barrier acks up to this epoch.
     EpochFlush { covers: EpochKey },
     /// The flush behind resync acks.
@@ -147,6 +149,7 @@ impl Node {
             Purpose::PeerWrite { io } => self.peer_write_done(io, &result),
             Purpose::PeerPreflush { io } => self.peer_preflush_done(io, &result),
             Purpose::PeerRead { io } => self.peer_read_done(io, result),
+            Purpose::VerifyRead { sector, block } => self.verify_read_done(volume, sector, block, &result),
             Purpose::EpochFlush { covers } => self.epoch_flush_done(volume, covers, &result),
             Purpose::ResyncFlush { run } => self.resync_flush_done(volume, run, &result),
             Purpose::Activity { step } => self.activity_done(volume, step, &result),

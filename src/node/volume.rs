@@ -11,6 +11,7 @@ use super::ranges::Ranges;
 use super::resync::Resync;
 use super::state::{Disk, State};
 use super::status::Counters;
+use super::verify::{Verify, Wish};
 use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
@@ -128,6 +129,11 @@ pub(super) struct Volume {
     pub(super) resync: Option<Resync>,
     /// Resyncs that were begun.
     pub(super) resync_runs: u64,
+    pub(super) verify: Option<Verify>,
+    /// What the next verify that this node asks for is to do.
+    pub(super) verify_wish: Wish,
+    /// Number of the last block of a verify.
+    pub(super) verify_blocks: u64,
     pub(super) bitmap_in: Option<BitmapReceiver>,
     /// How far the own bitmap is sent, between two pieces.
     pub(super) bitmap_out: Option<BitmapSender>,
@@ -208,6 +214,9 @@ impl Volume {
             flushes: Vec::new(),
             resync: None,
             resync_runs: 0,
+            verify: None,
+            verify_wish: Wish::default(),
+            verify_blocks: 0,
             bitmap_in: None,
             bitmap_out: None,
             seq_sent: 0,

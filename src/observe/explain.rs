@@ -142,6 +142,9 @@ impl Text<'_> {
         let size = kib(v.size_sectors / 2);
         self.line(format_args!("  Volume {} ({size}), {} here:", v.volume, v.role));
         self.disk(v);
+        if v.cstate.starts_with("Verify") {
+            return self.verify(v);
+        }
         if v.resync.is_some() {
             return self.resync(v);
         }
@@ -191,10 +194,28 @@ impl Text<'_> {
         }
     }
 
+    fn verify(&mut self, v: &VolumeStatus) {
+        let there = self.names.there;
+        let who = if v.cstate == "VerifyS" { "asked for here" } else { "asked for there" };
+        let rest = v.resync.as_ref().map_or_else(String::new, |verify| {
+            let when = verify.finish_s.map_or_else(String::new, |s| format!(", done in about {}", span(s)));
+            format!(": {} to go{when}", kib(verify.left_bits * 4))
+        });
+        self.line(format_args!("    A verify, {who}, compares it with {there}'s{rest}."));
+        if v.counters.oos > 0 {
+            let oos = kib(v.counters.oos);
+            self.line(format_args!("    {oos} are known to differ so far; they stay so when it ends."));
+        }
+    }
+
     fn out_of_sync(&mut self, v: &VolumeStatus, connected: bool) {
         let (there, oos) = (self.names.there, kib(v.counters.oos));
         if connected {
             self.line(format_args!("    {oos} are known to differ, and no resync runs. To start one:"));
+            if v.role != "Primary" && v.peer_role != "Primary" {
+                self.say("    (the Primary's data is copied: first make the node with the good data that)");
+                return self.commands(&["primary", "disconnect", "connect"]);
+            }
             return self.commands(&["disconnect", "connect"]);
         }
         self.line(format_args!("    {oos} here are not on {there}, as far as this node knows:"));
@@ -317,6 +338,7 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::status::ResyncStatus;
 
     const NAMES: Names<'_> = Names { here: "boole", there: "cardan", adm: "urbdadm" };
 
@@ -388,6 +410,28 @@ mod tests {
             text += &explain(&ResourceStatus { suspended, ..resource("WFReportParams", volume()) }, NAMES);
         }
         text += &explain(&ResourceStatus { name: "r0".into(), ..ResourceStatus::default() }, NAMES);
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_verify_and_what_it_found_have_their_words() {
+        let mut v = volume();
+        v.counters.oos = 12;
+        let mut text = explain(&resource("WFReportParams", v.clone()), NAMES);
+        v.role = "Secondary".into();
+        v.peer_role = "Secondary".into();
+        text += &explain(&resource("WFReportParams", v.clone()), NAMES);
+        v.resync = Some(ResyncStatus {
+            total_bits: 1000,
+            left_bits: 300,
+            finish_s: Some(9),
+            ..ResyncStatus::default()
+        });
+        for cstate in ["VerifyS", "VerifyT"] {
+            v.cstate = cstate.into();
+            text += &explain(&resource("WFReportParams", v.clone()), NAMES);
+            v.counters.oos = 0;
+        }
         insta::assert_snapshot!(text);
     }
 

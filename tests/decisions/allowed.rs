@@ -1,10 +1,6 @@
-//! Scenarios in which urbd does not do as the kernels did, and why.
+//! Steps in which the recordings themselves went wrong, or differ.
 
 use super::scenario::{Recorded, Tags};
-
-/// Scenario and reason. A scenario that agrees must not be on this list.
-pub(crate) const NOT_YET: &[(&str, &str)] =
-    &[("verify", "there is no online verify yet"), ("verify/without-alg", "there is no online verify yet")];
 
 /// Scenarios in which the recording's own `dd` failed on a Primary that is UpToDate, and wrote nothing; the
 /// same step in other scenarios writes. The step is left out.
@@ -13,11 +9,6 @@ const UNRECORDED_WRITES: [&str; 2] = ["discard-my-data/no-split", "discard-my-da
 /// Whether a step was not really recorded.
 pub(crate) fn is_unrecorded_write(id: &str, step: &Recorded) -> bool {
     UNRECORDED_WRITES.contains(&id) && step.step.op() == "write"
-}
-
-/// The excuse of a scenario.
-pub(crate) fn not_yet(id: &str) -> Option<&'static str> {
-    NOT_YET.iter().find(|(excused, _)| *excused == id).map(|(_, reason)| *reason)
 }
 
 /// The scenario whose recording shows how many blocks an interrupted resync had copied: [`HOW_FAR`].

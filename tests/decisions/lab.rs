@@ -253,6 +253,7 @@ impl Lab {
             }
             "invalidate" => self.command(host, Command::Invalidate { volume }),
             "invalidate-remote" => self.command(host, Command::InvalidateRemote { volume }),
+            "verify" => self.command(host, Command::Verify { volume, start: None, stop: None }),
             "pause-sync" => self.command(host, Command::PauseSync { volume }),
             "resume-sync" => self.command(host, Command::ResumeSync { volume }),
             "suspend-io" => self.command(host, Command::SuspendIo { volume }),

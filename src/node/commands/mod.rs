@@ -36,6 +36,7 @@ mod code {
     pub(super) const MINOR_EXISTS: i32 = 161;
     pub(super) const UNKNOWN_CONNECTION: i32 = 162;
     pub(super) const UNKNOWN_ALG: i32 = 120;
+    pub(super) const VERIFY_RUNS: i32 = 149;
 }
 
 /// A command under way.
@@ -212,6 +213,7 @@ impl Node {
             }
             Command::PauseSync { volume } => Some(self.pause_sync(*volume, true)),
             Command::ResumeSync { volume } => Some(self.pause_sync(*volume, false)),
+            Command::Verify { volume, start, stop } => self.step_verify(*volume, *start, *stop, job),
             Command::SuspendIo { volume } => Some(self.suspend_io(*volume)),
             Command::ChangeDiskOptions { .. }
             | Command::ChangeNetOptions { .. }

@@ -5,7 +5,7 @@ use super::super::command::{Command, Outcome};
 use super::super::effect::LogLevel;
 use super::super::state::Conn;
 use super::{code, unknown_minor};
-use crate::config::options::DiskOptions;
+use crate::config::options::{DiskOptions, NetOptions};
 
 impl Node {
     /// `disk-options`, `net-options` and `resource-options`.
@@ -30,6 +30,11 @@ impl Node {
             Command::ChangeNetOptions { options } => {
                 if self.link().config.is_none() {
                     return Outcome::with(code::UNKNOWN_CONNECTION, "net conf missing, try connect");
+                }
+                let alg = |options: &NetOptions| options.verify_alg.clone();
+                let own = self.link().config.as_ref().and_then(|config| alg(&config.options));
+                if own != alg(options) && self.volumes.values().any(|v| v.verify.is_some()) {
+                    return Outcome::of(code::VERIFY_RUNS);
                 }
                 if let Err(refused) = self.check_net_options(options, false) {
                     return refused;

@@ -7,9 +7,10 @@ use super::super::effect::LogLevel;
 use super::super::rules::{Manner, StateResult};
 use super::super::state::{Conn, Disk, Role, StateChange};
 use super::super::uuids::JUST_CREATED;
+use super::super::verify::Wish;
 use super::super::worker::Work;
 use super::{Job, Stage, TwoPhase, code, outcome_of, unknown_minor};
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 use crate::wire::packet::Uuids;
 
 impl Node {
@@ -100,6 +101,28 @@ impl Node {
             (StateResult::NothingToDo, false) => Outcome::of(code::PAUSE_CLEAR),
             (_, _) => Outcome::of(Outcome::DONE),
         }
+    }
+
+    /// `verify` (S47). One that runs already is only told where to stop.
+    pub(super) fn step_verify(
+        &mut self,
+        volume: VolumeId,
+        start: Option<Sector>,
+        stop: Option<Sector>,
+        job: &mut Job,
+    ) -> Option<Outcome> {
+        let Some(v) = self.volumes.get_mut(&volume) else { return Some(unknown_minor()) };
+        if matches!(job.stage, Stage::Start) {
+            if let Some(verify) = v.verify.as_mut().filter(|_| v.state.conn == Conn::VerifyS) {
+                verify.stop = stop;
+            } else {
+                v.verify_wish = Wish { start: start.unwrap_or(v.verify_wish.start), stop };
+            }
+            let request = TwoPhase::new(volume, StateChange::conn(Conn::VerifyS));
+            job.stage = Stage::Asking { request, tries: 1, forced: false };
+        }
+        let Stage::Asking { request, .. } = &mut job.stage else { return None };
+        self.poll_request(request).map(outcome_of)
     }
 
     /// `suspend-io` (S46).

@@ -97,6 +97,7 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
         || (os.conn == Conn::WFReportParams && ns.conn >= Conn::Connected);
     let promoted = os.role != Role::Primary && ns.role == Role::Primary;
     let disconnecting = ns.conn == Conn::Disconnecting;
+    let both_up_to_date = os.disk == Disk::UpToDate && os.pdsk == Disk::UpToDate;
     let rows = [
         /* T1  */ (starting_sync && os.conn > Conn::Connected, R::ResyncRunning),
         /* T2  */ (disconnecting && os.conn == Conn::StandAlone, R::AlreadyStandalone),
@@ -117,6 +118,8 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
                 && (ns.conn <= Conn::WFSyncUUID || ns.conn != os.conn),
             R::InTransientState,
         ),
+        // Ours: the kernel would take both copies for UpToDate without a look (X9).
+        (verifying && !os.conn.is_verify() && !both_up_to_date, R::NoUpToDateDisk),
         /* T9  */ (verifying && os.conn < Conn::Connected, R::NeedConnection),
         /* T10 */ (verifying && ns.conn != os.conn && os.conn > Conn::Connected, R::ResyncRunning),
         /* T11 */ (starting_sync && os.conn < Conn::Connected, R::NeedConnection),
