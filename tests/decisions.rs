@@ -26,8 +26,6 @@ mod traces;
 #[path = "decisions/worked.rs"]
 mod worked;
 
-use std::fmt::Write as _;
-
 use lab::Lab;
 use scenario::scenarios;
 use stage::{Tally, replay};

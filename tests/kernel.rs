@@ -10,6 +10,7 @@
 #[path = "kernel/mod.rs"]
 mod harness;
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -128,6 +129,80 @@ fn disks_can_change_hands() {
             assert!(std::fs::read(image).unwrap()[..device_bytes] == model, "{}", image.display());
         }
     });
+}
+
+/// Each asks the other for a verify, first of a part and then of the rest: both find exactly the blocks that urbd's
+/// disk lost while it was down, and a reconnect repairs them.
+#[test]
+fn urbd_and_a_kernel_verify_each_other() {
+    Lab::run("urbd_and_a_kernel_verify_each_other", |lab| {
+        let images = images(lab);
+        let nodes = [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)];
+        let conf = conf("verify-alg crc32c;", nodes);
+        let boole = urbd(lab, "boole", &conf);
+        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let pair = [&boole as &dyn Node, &cardan];
+        for node in pair {
+            node.adm("create-md --force r0");
+            node.adm("up r0");
+        }
+        boole.await_state("Connected");
+        boole.adm("primary --force r0");
+        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
+        boole.adm("secondary r0");
+        pair.map(|node| node.adm("down r0"));
+        let image = std::fs::OpenOptions::new().write(true).open(&images[0]).unwrap();
+        for block in [3, 77, 5000] {
+            image.write_all_at(&noise(block, 512), block * 4096 + 1024).unwrap();
+        }
+        image.sync_all().unwrap();
+        pair.map(|node| node.adm("up r0"));
+        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        assert_eq!(pair.map(|node| node.out_of_sync_kib()), [0, 0], "the UUIDs say that nothing differs");
+
+        for (round, asker) in pair.into_iter().enumerate() {
+            asker.adm("-- --start=0 --stop=800s verify r0");
+            pair.map(|node| await_log(node, "Online verify done", 2 * round + 1));
+            pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+            let far = pair.map(|node| lines_with(node, "Out of sync: start=40000, size=8 (sectors)"));
+            assert_eq!(far, [round; 2], "it stopped before");
+            asker.adm("verify r0");
+            pair.map(|node| await_log(node, "Online verify done", 2 * round + 2));
+            pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+            for start in [24, 616, 40000] {
+                let line = format!("Out of sync: start={start}, size=8 (sectors)");
+                assert_eq!(pair.map(|node| lines_with(node, &line)), [round + 1; 2], "{line}");
+            }
+            assert_eq!(pair.map(|node| node.out_of_sync_kib()), [12, 12]);
+        }
+        assert_eq!(pair.map(|node| lines_with(node, "Out of sync: start=")), [6, 6], "and nothing else");
+
+        boole.adm("primary r0");
+        boole.adm("disconnect r0");
+        boole.adm("connect r0");
+        pair.map(|node| await_log(node, "Resync done", 2));
+        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        boole.adm("secondary r0");
+        pair.map(|node| node.adm("down r0"));
+        boole.stop();
+        let [ours, theirs] = images.each_ref().map(|image| std::fs::read(image).unwrap());
+        assert!(ours[..device_bytes] == theirs[..device_bytes], "the disks are equal again");
+    });
+}
+
+/// How many lines of a node's log have this text.
+fn lines_with(node: &dyn Node, text: &str) -> usize {
+    node.log().lines().filter(|line| line.contains(text)).count()
+}
+
+/// Waits until so many lines of a node's log have this text.
+fn await_log(node: &dyn Node, text: &str, count: usize) {
+    poll(
+        STATE_LIMIT,
+        || (lines_with(node, text) >= count).then_some(()),
+        || format!("{}: waited for {count} times {text:?}, it is\n{}", node.name(), node.proc_drbd()),
+    );
 }
 
 #[test]

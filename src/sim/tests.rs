@@ -22,6 +22,12 @@ fn disk() -> SimDisk {
     disk
 }
 
+fn net_options() -> NetOptions {
+    let mut options = NetOptions::default();
+    options.set("verify-alg", Some("crc32c")).unwrap();
+    options
+}
+
 /// A pair that is connected and in sync, the first Primary.
 fn synced(seed: u64) -> World {
     synced_volumes(seed, 1, &DiskOptions::default())
@@ -40,7 +46,7 @@ fn synced_volumes(seed: u64, volumes: u16, disk_options: &DiskOptions) -> World 
             assert!(world.finish(&attach, LIMIT).unwrap().is_success());
         }
         let (local, peer) = (world.address(host), world.address(1 - host));
-        let options = Box::new(NetOptions::default());
+        let options = Box::new(net_options());
         let connect = Command::Connect { local, peer, options, discard_my_data: false, tentative: false };
         command(&mut world, host, connect);
     }
@@ -269,7 +275,7 @@ fn split_brain(seed: u64) -> World {
 
 fn connect(world: &mut World, host: HostId, discard_my_data: bool) {
     let (local, peer) = (world.address(host), world.address(1 - host));
-    let options = Box::new(NetOptions::default());
+    let options = Box::new(net_options());
     command(world, host, Command::Connect { local, peer, options, discard_my_data, tentative: false });
 }
 
@@ -377,4 +383,44 @@ fn a_file_left_unfinished_takes_nothing_of_a_later_generation() {
     let wrong: Vec<u64> =
         (20..60).filter(|n| world.kept(1).block(VOLUME, *n).is_some_and(|b| b != [2; 4096])).collect();
     assert!(wrong.is_empty(), "blocks of a later generation in the kept file: {wrong:?}");
+}
+
+#[test]
+fn a_verify_finds_what_a_disk_lost_and_a_reconnect_brings_it_back() {
+    for asker in [0, 1] {
+        let mut world = synced(30 + asker as u64);
+        let mut client = world.open(0, VOLUME).unwrap();
+        for block in 0..8 {
+            let cookie = write(&mut world, &mut client, block, 7);
+            assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0);
+        }
+        for block in [2, 3, 700] {
+            world.disk(1, 0).unwrap().write_at(block * 4096 + 512, &[0x55; 512]).unwrap();
+        }
+        command(&mut world, asker, Command::Verify { volume: VOLUME, start: None, stop: None });
+        // The client goes on writing elsewhere.
+        let cookies: Vec<u64> = (100..140).map(|block| write(&mut world, &mut client, block, 9)).collect();
+        for cookie in cookies {
+            assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0);
+        }
+        reaches(&mut world, VOLUME, IN_SYNC);
+        for host in [0, 1] {
+            assert_eq!(world.status(host).unwrap().volumes[0].counters.oos, 12, "node {host}");
+            let calls = world.take_handler_calls(host);
+            assert!(calls.iter().any(|call| call.name == "out-of-sync"), "{calls:?}");
+        }
+        command(&mut world, 0, Command::Disconnect { force: false });
+        connect(&mut world, 0, false);
+        let healed = |world: &mut World| {
+            states(world) == IN_SYNC
+                && [0, 1].map(|h| world.status(h).unwrap().volumes[0].counters.oos) == [0, 0]
+        };
+        assert!(world.run_until(LIMIT * 10, healed), "{:?}", states(&mut world));
+        for block in [2_u64, 3, 700] {
+            let [mut a, mut b] = [[0; 4096]; 2];
+            world.disk(0, 0).unwrap().read_at(block * 4096, &mut a).unwrap();
+            world.disk(1, 0).unwrap().read_at(block * 4096, &mut b).unwrap();
+            assert!(a == b, "block {block}");
+        }
+    }
 }

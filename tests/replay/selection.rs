@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::allowed;
 use super::scenario::Scenario;
 
 /// Says which lines; see `tests/replay.rs`.
