@@ -148,28 +148,44 @@ fn urbd_and_a_kernel_verify_each_other() {
         }
         boole.await_state("Connected");
         boole.adm("primary --force r0");
-        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        pair.iter().for_each(|&node| {
+            node.await_state("Connected UpToDate/UpToDate");
+        });
         let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
         boole.adm("secondary r0");
-        pair.map(|node| node.adm("down r0"));
+        pair.iter().for_each(|&node| {
+            node.adm("down r0");
+        });
         let image = std::fs::OpenOptions::new().write(true).open(&images[0]).unwrap();
         for block in [3, 77, 5000] {
             image.write_all_at(&noise(block, 512), block * 4096 + 1024).unwrap();
         }
         image.sync_all().unwrap();
-        pair.map(|node| node.adm("up r0"));
-        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        pair.iter().for_each(|&node| {
+            node.adm("up r0");
+        });
+        pair.iter().for_each(|&node| {
+            node.await_state("Connected UpToDate/UpToDate");
+        });
         assert_eq!(pair.map(|node| node.out_of_sync_kib()), [0, 0], "the UUIDs say that nothing differs");
 
         for (round, asker) in pair.into_iter().enumerate() {
             asker.adm("-- --start=0 --stop=800s verify r0");
-            pair.map(|node| await_log(node, "Online verify done", 2 * round + 1));
-            pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+            pair.iter().for_each(|&node| {
+                await_log(node, "Online verify done", 2 * round + 1);
+            });
+            pair.iter().for_each(|&node| {
+                node.await_state("Connected UpToDate/UpToDate");
+            });
             let far = pair.map(|node| lines_with(node, "Out of sync: start=40000, size=8 (sectors)"));
             assert_eq!(far, [round; 2], "it stopped before");
             asker.adm("verify r0");
-            pair.map(|node| await_log(node, "Online verify done", 2 * round + 2));
-            pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+            pair.iter().for_each(|&node| {
+                await_log(node, "Online verify done", 2 * round + 2);
+            });
+            pair.iter().for_each(|&node| {
+                node.await_state("Connected UpToDate/UpToDate");
+            });
             for start in [24, 616, 40000] {
                 let line = format!("Out of sync: start={start}, size=8 (sectors)");
                 assert_eq!(pair.map(|node| lines_with(node, &line)), [round + 1; 2], "{line}");
@@ -181,10 +197,16 @@ fn urbd_and_a_kernel_verify_each_other() {
         boole.adm("primary r0");
         boole.adm("disconnect r0");
         boole.adm("connect r0");
-        pair.map(|node| await_log(node, "Resync done", 2));
-        pair.map(|node| node.await_state("Connected UpToDate/UpToDate"));
+        pair.iter().for_each(|&node| {
+            await_log(node, "Resync done", 2);
+        });
+        pair.iter().for_each(|&node| {
+            node.await_state("Connected UpToDate/UpToDate");
+        });
         boole.adm("secondary r0");
-        pair.map(|node| node.adm("down r0"));
+        pair.iter().for_each(|&node| {
+            node.adm("down r0");
+        });
         boole.stop();
         let [ours, theirs] = images.each_ref().map(|image| std::fs::read(image).unwrap());
         assert!(ours[..device_bytes] == theirs[..device_bytes], "the disks are equal again");
