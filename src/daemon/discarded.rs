@@ -22,8 +22,6 @@ use crate::node::keep::{Blocks, KeepAnswer, KeepAsk};
 /// Before this name of what was kept, in the name of its export.
 pub const EXPORT_PREFIX: &str = "discarded/";
 const BLOCK_BYTES: u64 = 4096;
-/// Blocks in a chunk of [`KeepAsk::Chunk`].
-const CHUNK_BLOCKS: u64 = 1024;
 /// Read at once.
 const PIECE_BYTES: u64 = 1 << 20;
 /// An index is no longer: more than the blocks of any disk in single rows.
@@ -188,7 +186,7 @@ impl Store {
             }
         }
         image.sync_data().map_err(at(&image_path))?;
-        index.missing = index.missing.iter().flat_map(|run| without(*run, chunk)).collect();
+        index.missing = index.missing.iter().flat_map(|run| run.without_chunk(chunk)).collect();
         self.save(&name, &index).map_err(at(&self.index_path(&name)))
     }
 
@@ -286,16 +284,6 @@ fn is_within(blocks: &[Blocks], device_bytes: u64) -> bool {
 
 fn bytes_of(blocks: &[Blocks]) -> u64 {
     blocks.iter().map(|run| run.count * BLOCK_BYTES).sum()
-}
-
-/// The parts of a row that are not in a chunk.
-fn without(run: Blocks, chunk: u64) -> impl Iterator<Item = Blocks> {
-    let (begin, end) = (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS);
-    let last = run.first + run.count;
-    [(run.first, last.min(begin)), (run.first.max(end), last)]
-        .into_iter()
-        .filter(|(first, end)| first < end)
-        .map(|(first, end)| Blocks { first, count: end - first })
 }
 
 /// Opens a disk for reading past the page cache, where the engine writes past it, too: a page there could

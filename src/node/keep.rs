@@ -28,6 +28,18 @@ pub struct Blocks {
     pub count: u64,
 }
 
+impl Blocks {
+    /// The parts of a row that are not in a chunk.
+    pub fn without_chunk(self, chunk: u64) -> impl Iterator<Item = Self> {
+        let (begin, end) = (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS);
+        let last = self.first + self.count;
+        [(self.first, last.min(begin)), (self.first.max(end), last)]
+            .into_iter()
+            .filter(|(first, end)| first < end)
+            .map(|(first, end)| Self { first, count: end - first })
+    }
+}
+
 /// What the shell is asked for, about one volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeepAsk {

@@ -7,8 +7,6 @@ use crate::node::keep::{Blocks, KeepAnswer, KeepAsk};
 use crate::units::VolumeId;
 
 const BLOCK: u64 = 4096;
-/// Blocks in a chunk of [`KeepAsk::Chunk`].
-const CHUNK_BLOCKS: u64 = 1024;
 
 /// What was kept, the last time of each volume.
 #[derive(Debug, Default)]
@@ -70,21 +68,9 @@ impl Kept {
                     self.blocks.insert((volume, block), bytes);
                 }
                 let missing = self.missing.entry(volume).or_default();
-                *missing = missing.iter().flat_map(|run| without(*run, chunk)).collect();
+                *missing = missing.iter().flat_map(|run| run.without_chunk(chunk)).collect();
                 KeepAnswer::Kept { chunk }
             }
         }
     }
-}
-
-/// The parts of a row that are not in a chunk.
-fn without(run: Blocks, chunk: u64) -> impl Iterator<Item = Blocks> {
-    let (begin, end) = (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS);
-    let last = run.first + run.count;
-    let before = (run.first, last.min(begin));
-    let after = (run.first.max(end), last);
-    [before, after]
-        .into_iter()
-        .filter(|(first, end)| first < end)
-        .map(|(first, end)| Blocks { first, count: end - first })
 }
