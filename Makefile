@@ -27,11 +27,10 @@ demo: ## Watch two nodes on this machine replicate, fail over and repair themsel
 setup: ## Install the Debian packages that the tests need (asks sudo, if not root)
 	@tools/setup.sh
 
-test: setup lint ## Everything: formatting, lints, all tests, the simulator, documentation
+test: setup lint ## Everything: formatting, lints, documentation, all tests, the simulator
 	$(call run_tests,)
 	$(MAKE) simulate
 	$(CARGO) test --doc
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --quiet
 
 test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
 	$(call run_tests,--lib)
@@ -43,9 +42,10 @@ SEEDS ?= 1..3001
 simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)
 	$(CARGO) run --quiet --profile simulate --example simulate -- --seeds $(SEEDS)
 
-lint: ## Check formatting and lints
+lint: ## Check formatting, lints and documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --quiet
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -1,7 +1,7 @@
 //! Random lives of a pair of nodes: everything that may go wrong goes wrong, and no promise may be broken.
 //!
-//! A seed gives the configuration ([`setup`]), what happens and when ([`plan`]), and what the clients do
-//! ([`workload`]). While it happens, [`oracle`] knows what each copy may hold. Afterwards everything is
+//! A seed gives the configuration (`setup`), what happens and when ([`plan`]), and what the clients do
+//! (`workload`). While it happens, [`oracle`] knows what each copy may hold. Afterwards everything is
 //! healed, and the pair has to find back to two equal copies.
 //!
 //! ```text
