@@ -37,6 +37,7 @@ impl Node {
     /// Changes a volume's state at once, if the rules allow it (S7, E1).
     pub(super) fn change(&mut self, volume: VolumeId, change: StateChange, manner: Manner) -> StateResult {
         let Some(old) = self.volumes.get(&volume).map(|v| v.state) else { return StateResult::UnknownError };
+        let change = self.doubt_target(volume, old, change);
         match immediate(old, change, &self.context(volume), manner) {
             Immediate::Nothing => StateResult::NothingToDo,
             Immediate::Accepted { ns, warning } => {
@@ -90,6 +91,7 @@ impl Node {
         v.state = new;
         if old.conn < Conn::Connected && new.conn >= Conn::Connected {
             v.marks.al_suspended = false;
+            v.marks.target_unheard = false;
             v.reset_seq();
             self.links[0].connect_count += 1;
         }
@@ -101,6 +103,7 @@ impl Node {
             v.marks.consider_resync = true; // The peer was forced up (S21.11).
         }
         self.refresh_flags(volume, old, new);
+        self.note_lost_target(volume, old, new);
         self.note_resync_pause(volume, old, new);
         self.note_verify(volume, old, new);
         if old.mirrors_writes() != new.mirrors_writes() {
@@ -164,6 +167,6 @@ impl Node {
             && new.disk >= Disk::UpToDate
             && v.disk.is_some()
             && (new.role == Role::Primary || new.peer == Role::Primary)
-            && v.uuids()[1] == 0
+            && v.lacks_own_generation()
     }
 }

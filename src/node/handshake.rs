@@ -116,7 +116,10 @@ impl Node {
 
     fn take_meta_packet(&mut self, volume: VolumeId, packet: Packet) {
         match packet {
-            Packet::Ping => self.send_meta(VolumeId(0), Packet::PingAck),
+            Packet::Ping => {
+                self.send_meta(VolumeId(0), Packet::PingAck);
+                self.answered_ping_as_source();
+            }
             Packet::PingAck => self.on_ping_ack(),
             _ if !self.link().is_up() => {}
             Packet::RecvAck(ack) => self.on_block_ack(volume, ack, Answer::Received),
@@ -249,6 +252,9 @@ impl Node {
         let Ok(peer) = State::from_word(word) else { return };
         let flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
         let peer_disk = real_peer_disk(peer.disk, flags);
+        if conn == Conn::WFBitMapS {
+            self.count_bits_from_peer(volume);
+        }
         self.accept_state(volume, os, peer, peer_disk, conn);
     }
 

@@ -44,6 +44,36 @@ pub(super) enum Finish {
     Writing,
 }
 
+/// What a source can tell of how far its target is (T40).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TargetSeen {
+    /// P_SYNC_UUID was sent.
+    pub(super) told: bool,
+    /// A ping of the target's was answered since.
+    pinged: bool,
+    /// No bit of this run was left at some time.
+    clear: bool,
+}
+
+impl TargetSeen {
+    /// Whether the target may have ended the run without this node having heard of it: it does so
+    /// when nothing is missing, and a ping was answered.
+    pub(super) const fn may_be_done(self) -> bool {
+        self.pinged && self.clear
+    }
+
+    /// A ping of the target's was answered; `clear`: nothing was missing there then.
+    pub(super) const fn answered_ping(&mut self, clear: bool) {
+        self.pinged = true;
+        self.clear |= clear;
+    }
+
+    /// So many bits are left.
+    pub(super) const fn note_left(&mut self, bits: u64) {
+        self.clear |= bits == 0;
+    }
+}
+
 /// A resync under way on one volume.
 #[derive(Debug)]
 pub(super) struct Resync {
@@ -59,6 +89,8 @@ pub(super) struct Resync {
     /// Target: exchanges whose block was asked for and has not come; they count as pending (I36).
     pub(super) unanswered: u64,
     pub(super) last_exchange: u64,
+    /// Source: what became of the target as far as can be told.
+    pub(super) target: TargetSeen,
     /// Source: requests that wait for a range or for readiness.
     pub(super) deferred: Vec<Deferred>,
     /// Target: where the scan is.
@@ -88,6 +120,7 @@ impl Resync {
             exchanges: Vec::new(),
             unanswered: 0,
             last_exchange: run << 40,
+            target: TargetSeen::default(),
             deferred: Vec::new(),
             cursor: BitIndex::new(0),
             scanned: false,
@@ -237,6 +270,9 @@ impl Node {
     /// Work: tells the target the sync UUID.
     pub(super) fn send_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
         self.send_now(volume, Packet::SyncUuid(uuid));
+        if let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) {
+            resync.target.told = true;
+        }
     }
 
     /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199).
@@ -327,6 +363,7 @@ impl Node {
         let left = v.bits_set();
         if let Some(resync) = v.resync.as_mut() {
             resync.progress.note(now, left.saturating_sub(resync.failed));
+            resync.target.note_left(left);
         }
     }
 

@@ -6,7 +6,7 @@ use super::peer_read::{PeerRead, ReadKind};
 use super::ranges::Holder;
 use super::resync::Deferred;
 use super::rules::Manner;
-use super::state::{Conn, Disk, StateChange};
+use super::state::{Conn, Disk, State, StateChange};
 use super::uuids::uuids_text;
 use crate::buffer::Buf;
 use crate::config::values::Fencing;
@@ -165,6 +165,52 @@ impl Node {
         self.end_exchange(volume, exchange.id);
         self.source_progress(volume);
         self.serve_deferred(volume);
+    }
+
+    /// A ping of the peer's is answered: a target that misses nothing may have sent it as its last
+    /// one. What it marked in sync by a write whose epoch is not acked yet is a bit here only (T40).
+    pub(super) fn answered_ping_as_source(&mut self) {
+        for volume in self.volume_ids() {
+            let Some(v) = self.volumes.get_mut(&volume) else { continue };
+            let Some(resync) = v.resync.as_mut().filter(|r| v.state.conn.is_sync_source() && r.target.told)
+            else {
+                continue;
+            };
+            let in_sync = |extent: Extent| {
+                let bits = extent.covered_bits(v.end).zip(v.disk.as_ref());
+                bits.map_or(0, |((first, last), disk)| disk.bitmap.count_range(first, last))
+            };
+            let awaited = self.log.iter().filter(|(_, req)| req.volume == volume && req.net.in_sync);
+            let awaited: u64 = awaited.map(|(_, req)| in_sync(req.extent)).sum();
+            let left = v.disk.as_ref().map_or(0, |disk| disk.bitmap.count());
+            resync.target.answered_ping(left <= awaited);
+        }
+    }
+
+    /// A change that loses the target of a run: if it may have ended the run, its disk is not
+    /// Inconsistent but nobody knows what (T40).
+    pub(super) fn doubt_target(&self, volume: VolumeId, old: State, change: StateChange) -> StateChange {
+        let lost = change.conn.is_some_and(|conn| conn < Conn::Connected) && change.pdsk.is_none();
+        if lost && old.conn.is_sync_source() && self.target_may_be_done(volume) {
+            return StateChange { pdsk: Some(Disk::DUnknown), ..change };
+        }
+        change
+    }
+
+    /// The target of a run is lost. If it may have ended the run, it has the own current UUID, and what
+    /// is written from now on needs another one (T40).
+    pub(super) fn note_lost_target(&mut self, volume: VolumeId, old: State, new: State) {
+        if old.conn.is_sync_source() && new.lost_peer_data_since(old) {
+            let unheard = self.target_may_be_done(volume);
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.marks.target_unheard = unheard;
+            }
+        }
+    }
+
+    fn target_may_be_done(&self, volume: VolumeId) -> bool {
+        let resync = self.volumes.get(&volume).and_then(|v| v.resync.as_ref());
+        resync.is_some_and(|resync| resync.target.may_be_done())
     }
 
     /// The target says that it is done: {Connected, UpToDate} (S32.3b).

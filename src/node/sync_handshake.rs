@@ -189,6 +189,21 @@ impl Node {
         })
     }
 
+    /// All bits are set, for a peer whose data are in the own history (rule 80): they count from there
+    /// on, and a break before the run is under way is rule 51 or 71 (T40).
+    pub(super) fn count_bits_from_peer(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(theirs) = v.peer_uuids else { return };
+        let same = |uuid: u64| (uuid ^ theirs.current) & !1 == 0;
+        let [current, bitmap, history @ ..] = v.uuids();
+        let Some(known) = history.into_iter().find(|uuid| same(*uuid) && *uuid & !1 != 0) else { return };
+        if same(current) || same(bitmap) {
+            return;
+        }
+        v.rotate_bitmap_uuid(known);
+        self.send_uuids(volume, 0);
+    }
+
     /// What the comparison found out about a sync UUID that did not get through (S64, rules 34, 35, 51, 71).
     fn correct_uuids(&mut self, volume: VolumeId, comparison: &compare::Comparison) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };

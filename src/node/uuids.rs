@@ -59,6 +59,24 @@ impl Volume {
         self.set_bitmap_uuid(old);
         self.set_current(random);
     }
+
+    /// A new current UUID during a run whose end was not heard of: the bitmap counts from the sync UUID
+    /// if the target did not end it; if it did, it has the old current one, which goes into the older
+    /// history (T40).
+    fn new_current_beside_bitmap(&mut self, random: u64) {
+        let old = self.uuids()[0];
+        if let Some(disk) = self.disk.as_deref_mut() {
+            disk.superblock.uuids.history[1] = old;
+        }
+        self.set_current(random);
+    }
+
+    /// Whether losing the peer or being promoted without one calls for a new current UUID: a bitmap
+    /// UUID tells already that the data differ, unless the peer may have ended the run that it is of
+    /// (N1, N3, T40).
+    pub(super) fn lacks_own_generation(&self) -> bool {
+        self.uuids()[1] == 0 || self.marks.target_unheard
+    }
 }
 
 /// UUIDs as the log shows them.
@@ -82,9 +100,18 @@ impl Node {
         let random = self.fresh_uuid();
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let old_bitmap = v.uuids()[1];
-        v.new_current(random);
+        let beside = std::mem::take(&mut v.marks.target_unheard) && old_bitmap != 0;
+        if beside {
+            v.new_current_beside_bitmap(random);
+        } else {
+            v.new_current(random);
+        }
         let text = format!("new current UUID {}", uuids_text(v.uuids()));
-        if old_bitmap != 0 {
+        if beside {
+            let text =
+                "the peer may have ended the resync, unheard: what is written from now on is new to it";
+            self.say(LogLevel::Info, Some(volume), text);
+        } else if old_bitmap != 0 {
             let was = format!("bm UUID was already set: {old_bitmap:016X}");
             self.say(LogLevel::Info, Some(volume), was);
         }
@@ -93,10 +120,9 @@ impl Node {
 
     /// The peer's copy of the data is lost to us: a new generation, durable, then told (A9, N1).
     pub(super) fn new_generation(&mut self, volume: VolumeId) {
-        let due = self
-            .volumes
-            .get(&volume)
-            .is_some_and(|v| v.state.disk >= Disk::Inconsistent && v.disk.is_some() && v.uuids()[1] == 0);
+        let due = self.volumes.get(&volume).is_some_and(|v| {
+            v.state.disk >= Disk::Inconsistent && v.disk.is_some() && v.lacks_own_generation()
+        });
         let mut steps = vec![Work::GenerationDurable { volume }];
         if due {
             self.make_current_uuid(volume);

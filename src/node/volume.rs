@@ -171,6 +171,8 @@ pub(super) struct Marks {
     pub(super) io_error: bool,
     /// The target of this run said it is done (T39).
     pub(super) target_said_done: bool,
+    /// The peer was lost as the target of a run that it may have finished, unheard (T40).
+    pub(super) target_unheard: bool,
     /// P_SYNC_UUID came before this node was ready for it (W199).
     pub(super) early_sync_uuid: Option<u64>,
 }

@@ -269,18 +269,42 @@ fn t14_a_primary_gives_up_its_disk_and_takes_it_back() {
 #[test]
 fn t15_the_target_has_finished_and_the_source_has_not_heard_of_it() {
     let mut trace = resync_of_fifty_runs();
+    trace.play("… a adm secondary r0");
     trace.lab.finish_unheard();
     trace.step(
         "quiet",
-        "WFConnection Primary/Unknown UpToDate/Inconsistent · g2*:g1+*:g1*:r1 · 0",
+        "WFConnection Secondary/Unknown UpToDate/DUnknown · g2:g1+*:g1*:r1 · 0",
         "WFConnection Secondary/Unknown UpToDate/DUnknown · g2:0:g1+:g1* · 0 · after-resync-target",
     );
     // Rules 34 and 35; the sync UUID is a random one.
     trace.step(
         "a join",
-        "Connected Primary/Secondary UpToDate/UpToDate · g2*:0:r2:g1+* · 0 · before-resync-source",
-        "Connected Secondary/Primary UpToDate/UpToDate · g2:0:r2:g1+* · 0 \
+        "Connected Secondary/Secondary UpToDate/UpToDate · g2:0:r2:g1+* · 0 · before-resync-source",
+        "Connected Secondary/Secondary UpToDate/UpToDate · g2:0:r2:g1+* · 0 \
          · before-resync-target, after-resync-target",
+    );
+}
+
+#[test]
+fn t15_with_a_primary_that_may_write_alone_the_target_gets_everything_anew() {
+    // The kernel would go on with g2, as its peer might as Primary (T40).
+    let mut trace = resync_of_fifty_runs();
+    trace.lab.finish_unheard();
+    trace.step(
+        "quiet",
+        "WFConnection Primary/Unknown UpToDate/DUnknown · g3*:g1+*:g1*:g2* · 0",
+        "WFConnection Secondary/Unknown UpToDate/DUnknown · g2:0:g1+:g1* · 0 · after-resync-target",
+    );
+    // Rules 80 and 60.
+    trace.step(
+        "… a join",
+        "SyncSource Primary/Secondary UpToDate/Inconsistent · g3*:g2+*:g2*:g1+* · <all · before-resync-source",
+        "SyncTarget Secondary/Primary Inconsistent/UpToDate · g2+:0:g1+:g1* · <all · before-resync-target",
+    );
+    trace.step(
+        "quiet",
+        "Connected Primary/Secondary UpToDate/UpToDate · g3*:0:g2+:g2 · 0",
+        "Connected Secondary/Primary UpToDate/UpToDate · g3:0:g2+:g2 · 0 · after-resync-target",
     );
 }
 

@@ -172,10 +172,10 @@ impl Node {
             self.say(LogLevel::Warn, Some(volume), "Forced to consider local data as UpToDate!");
         }
         let Some(v) = self.volumes.get_mut(&volume) else { return Some(unknown_minor()) };
-        let (state, [current, bitmap, ..]) = (v.state, v.uuids());
+        let (state, [current, ..]) = (v.state, v.uuids());
         if state.disk >= Disk::Inconsistent {
             let alone = state.conn < Conn::Connected || state.pdsk <= Disk::Failed;
-            if forced || (alone && bitmap == 0) {
+            if forced || (alone && v.lacks_own_generation()) {
                 self.make_current_uuid(volume);
             } else {
                 v.set_current(current);
