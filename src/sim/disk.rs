@@ -8,6 +8,7 @@ use crate::buffer::Buf;
 use crate::io::Op;
 use crate::node::command::{DiskFacts, MetaPlace};
 use crate::node::input::DiskFault;
+use crate::units::Moment;
 
 /// A disk: a data device, and perhaps one of its own for the metadata. Clones are the same disk: it
 /// outlives a crash of its machine.
@@ -155,6 +156,11 @@ impl Device {
         self.store_mut().faults = faults;
     }
 
+    /// What begins from now on ends no earlier than that; what is under way ends as ever.
+    pub fn stall(&self, until: Moment) {
+        self.store_mut().stalled_until = until;
+    }
+
     /// What a flush that begins now is about.
     pub(super) fn begin(&self, op: &Op) -> u64 {
         match op {
@@ -183,7 +189,9 @@ impl Device {
                 Ok(None)
             }
             Op::Sync => {
-                store.flushed(begun);
+                if !store.faults.idle_flush {
+                    store.flushed(begun);
+                }
                 Ok(None)
             }
             Op::Discard { offset, len } | Op::Zero { offset, len, unmap: _ } => {

@@ -217,7 +217,9 @@ impl Io for SimIo {
         let HostPart { pace, boot, .. } = universe.hosts[self.host];
         let at = universe.now.after(Duration::from_micros(us * u64::from(pace.factor)));
         let at = at.max(pace.stalled_until);
-        let begun = universe.hosts[self.host].devices.get(device.0).map_or(0, |device| device.begin(&op));
+        let found = universe.hosts[self.host].devices.get(device.0);
+        let at = found.map_or(at, |device| at.max(device.store().stalled_until));
+        let begun = found.map_or(0, |device| device.begin(&op));
         universe.events.plan(at, Event::Disk { host: self.host, boot, token, device, op, begun });
     }
 

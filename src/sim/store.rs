@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::random::Random;
 use crate::node::input::DiskFault;
-use crate::units::SECTOR_BYTES;
+use crate::units::{Moment, SECTOR_BYTES};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
 const PAGE: usize = 4096;
@@ -24,6 +24,8 @@ pub struct Store {
     clock: u64,
     /// Who rules whether operations fail; none: they do not.
     pub(super) faults: Faults,
+    /// What begins from now on ends no earlier than that.
+    pub(super) stalled_until: Moment,
 }
 
 /// The versions of a sector since the last flush, oldest first. The first is on the medium for sure.
@@ -41,6 +43,8 @@ pub struct Faults {
     pub flush: bool,
     /// Discards and writes of zeroes fail.
     pub discard: bool,
+    /// Flushes end well and do nothing: as if nobody had asked for one.
+    pub idle_flush: bool,
     /// Only the next so many operations that would fail do; 0: all of them.
     pub times: u32,
 }
@@ -49,7 +53,14 @@ impl Store {
     /// A device of zeroes.
     #[must_use]
     pub fn zeroed(len: u64) -> Self {
-        Self { len, pages: HashMap::new(), volatile: BTreeMap::new(), clock: 0, faults: Faults::default() }
+        Self {
+            len,
+            pages: HashMap::new(),
+            volatile: BTreeMap::new(),
+            clock: 0,
+            faults: Faults::default(),
+            stalled_until: Moment::default(),
+        }
     }
 
     /// Its size in bytes.

@@ -355,6 +355,7 @@ impl Life {
             flush: kind == DiskError::Flush,
             discard: kind == DiskError::Discard,
             times,
+            idle_flush: false,
         });
     }
 

@@ -22,8 +22,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use life::Life;
-#[cfg(test)]
-pub(super) use setup::apply_al;
+pub use setup::apply_al;
 
 /// How a life is led.
 #[derive(Clone, Debug, Default)]

@@ -112,7 +112,7 @@ fn placement(disk: &SimDisk) -> Placement {
 ///
 /// # Errors
 /// What the tool says.
-pub(in crate::sim) fn apply_al(disk: &SimDisk) -> Result<(), String> {
+pub fn apply_al(disk: &SimDisk) -> Result<(), String> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut dialogue = Dialogue::new(&mut out, &mut err, Answers::Force);
     let result = verbs::apply_al(&mut Tool(disk.meta().clone()), placement(disk), &mut dialogue);
