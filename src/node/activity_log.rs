@@ -90,7 +90,9 @@ impl ActivityLog {
     /// numbered from 0 again (M58, M93).
     #[must_use]
     pub fn new(configured: u32, striping: Striping) -> Self {
-        let count = effective_slots(configured, striping);
+        // Fewer than any file may ask for are the simulator's, whose devices are small.
+        let fewer = u16::try_from(configured).unwrap_or(u16::MAX).max(1);
+        let count = effective_slots(configured, striping).min(fewer);
         Self {
             striping,
             slots: vec![Slot::default(); usize::from(count)],

@@ -36,7 +36,6 @@ pub(crate) struct Machines {
     pub(crate) world: World,
     net: NetOptions,
     disk: DiskOptions,
-    data_bytes: u64,
 }
 
 /// A request that is not answered yet.
@@ -56,10 +55,11 @@ impl Machines {
         Self::promoted(Self::configured(net, disk))
     }
 
-    /// The same with devices of so many bytes, and the fewest slots for the extents in use.
-    pub(crate) fn of_bytes(data_bytes: u64) -> Self {
-        let machines = Self::configured(&[], &[("al-extents", "67")]);
-        Self::promoted(Self { data_bytes, ..machines })
+    /// The same with fewer slots in the activity log than extents on the device.
+    pub(crate) fn with_few_slots() -> Self {
+        let mut machines = Self::configured(&[], &[]);
+        machines.disk.al_extents = 3;
+        Self::promoted(machines)
     }
 
     fn promoted(machines: Self) -> Self {
@@ -71,12 +71,8 @@ impl Machines {
     }
 
     fn configured(net: &[(&str, &str)], disk: &[(&str, &str)]) -> Self {
-        let mut machines = Self {
-            world: World::new(1),
-            net: NetOptions::default(),
-            disk: DiskOptions::default(),
-            data_bytes: DATA_BYTES,
-        };
+        let mut machines =
+            Self { world: World::new(1), net: NetOptions::default(), disk: DiskOptions::default() };
         let common = [("ping-int", "1"), ("ping-timeout", "3"), ("timeout", "20"), ("ko-count", "2")];
         for (name, value) in common.iter().chain(net) {
             machines.net.set(name, Some(value)).unwrap();
@@ -91,7 +87,7 @@ impl Machines {
     fn connected(self) -> Self {
         let mut machines = self;
         for host in [A, B] {
-            machines.world.add_disk(host, 0, new_disk(machines.data_bytes));
+            machines.world.add_disk(host, 0, new_disk());
             machines.up(host);
         }
         machines.run_until("the nodes meet", |machines| machines.shows(A).starts_with("Connected"));
@@ -292,8 +288,8 @@ fn same_byte(bytes: &[u8]) -> u8 {
 }
 
 /// A disk with fresh metadata.
-fn new_disk(data_bytes: u64) -> SimDisk {
-    let disk = SimDisk::with_meta("/dev/false", data_bytes, META_BYTES);
+fn new_disk() -> SimDisk {
+    let disk = SimDisk::with_meta("/dev/false", DATA_BYTES, META_BYTES);
     let layout = Layout::new(Placement::Flexible, META_BYTES / 512, Striping::DEFAULT).unwrap();
     for offset in (layout.al_byte()..layout.al_byte() + layout.al_bytes()).step_by(4096) {
         disk.meta().write_at(offset, &initialised_block()).unwrap();
