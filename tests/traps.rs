@@ -8,6 +8,8 @@
 
 #[path = "traps/durable.rs"]
 mod durable;
+#[path = "traps/endless.rs"]
+mod endless;
 #[path = "traps/machines.rs"]
 mod machines;
 #[path = "traps/unheard.rs"]

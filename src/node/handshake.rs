@@ -191,6 +191,9 @@ impl Node {
                 return self.target_is_done(volume);
             }
         }
+        if os.conn.is_sync_source() && peer.conn == Conn::Connected && peer_disk == Disk::Inconsistent {
+            return self.target_has_failed(volume);
+        }
         if os.conn == Conn::VerifyT
             && os.disk == Disk::UpToDate
             && peer.conn == Conn::Connected

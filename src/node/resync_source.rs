@@ -221,6 +221,14 @@ impl Node {
         self.source_progress(volume);
     }
 
+    /// The target ended the run and lacks blocks: so has this node (T36). What is missing stays out of
+    /// sync, and the UUIDs say so, until the next connection.
+    pub(super) fn target_has_failed(&mut self, volume: VolumeId) {
+        self.say_resync_done(volume);
+        let change = StateChange { pdsk: Some(Disk::Inconsistent), ..StateChange::conn(Conn::Connected) };
+        self.force(volume, change);
+    }
+
     /// Ends the run on the source once the target is done and no bit says otherwise (D133, T39).
     pub(super) fn source_progress(&mut self, volume: VolumeId) {
         self.note_progress(volume);

@@ -16,6 +16,7 @@ use crate::wire::{Decoded, Dialect, decode, encode};
 mod durability;
 mod frozen;
 mod greeting;
+mod traps;
 mod two_primaries;
 mod verify;
 mod waiting;

@@ -1,0 +1,51 @@
+//! Traps of the data path with a peer that does what only a kernel does.
+
+use super::*;
+use crate::node::state::{Conn, Disk, Role, State};
+use crate::wire::Packet;
+use crate::wire::packet::StateWord;
+
+/// The target of a resync that lacks some blocks, which it cannot write yet.
+fn syncing() -> World {
+    let mut world = World::synced(plain());
+    world.cut();
+    for block in 0..8 {
+        world.write(0, block * 2, 42);
+    }
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Write { .. });
+    world.cut = false;
+    world.step_until(|world| !world.hosts[1].kept.is_empty());
+    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+    world
+}
+
+/// The first node hears this from its peer, on the socket for data.
+fn hears(world: &mut World, packet: Packet) {
+    let socket = world.hosts[0].node.link().data.unwrap();
+    world.input(0, Input::Packet { socket, volume: VOLUME, packet, payload: None });
+}
+
+/// What a target says that is Connected again with a disk that is worth so much.
+fn connected_with(disk: Disk) -> Packet {
+    let state = State {
+        role: Role::Secondary,
+        peer: Role::Primary,
+        conn: Conn::Connected,
+        disk,
+        pdsk: Disk::UpToDate,
+        ..State::NEW
+    };
+    Packet::State(StateWord(state.to_word()))
+}
+
+/// T36, of a source. Holds `target_has_failed` in `receive_state`; a kernel's target does not drop the
+/// connection after a run in which blocks failed, and its source would wait for ever.
+#[test]
+fn a_source_ends_the_run_when_its_target_ended_it_with_failures() {
+    let mut world = syncing();
+    let before = world.uuids(0);
+    hears(&mut world, connected_with(Disk::Inconsistent));
+    assert_eq!(world.hosts[0].state(), "Connected Primary/Secondary UpToDate/Inconsistent");
+    assert_eq!(world.uuids(0), before, "the UUIDs say that blocks are missing");
+    assert!(world.hosts[0].node.status().volumes[0].counters.oos > 0);
+}
