@@ -72,7 +72,10 @@ impl NetConfig {
     pub(super) fn times(&self) -> Times {
         Times {
             connect: Duration::from_secs(u64::from(self.options.connect_int_s)),
-            settle: self.ping_timeout(),
+            settle: match self.options.socket_check_timeout_ds {
+                0 => self.ping_timeout(),
+                ds => Duration::from_millis(u64::from(ds) * 100),
+            },
             first_packet: self.ping_timeout() * 4,
         }
     }
@@ -323,5 +326,29 @@ impl Node {
         if let Some(socket) = self.link().meta {
             self.effects.push_back(Effect::Send { socket, volume, packet, payload: None });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_settle_for_the_ping_timeout_unless_their_check_has_a_time_of_its_own() {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 7788));
+        let settle = |options: NetOptions| {
+            let config = NetConfig {
+                local: nowhere,
+                peer: nowhere,
+                options,
+                discard_my_data: false,
+                tentative: false,
+            };
+            config.times().settle
+        };
+        let patient = NetOptions { ping_timeout_ds: 100, ..NetOptions::default() };
+        assert_eq!(settle(patient.clone()), Duration::from_secs(10), "W12");
+        let checked = NetOptions { socket_check_timeout_ds: 1, ..patient };
+        assert_eq!(settle(checked), Duration::from_millis(100));
     }
 }
