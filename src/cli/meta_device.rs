@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
+use crate::io::disk::take_patiently;
 use crate::units::SECTOR_BYTES;
 
 /// Where the locks of the minors are (M110).
@@ -69,12 +70,19 @@ pub struct FileDevice {
 
 impl FileDevice {
     /// Opens the device. `exclusive` is for metadata that has the device to itself; slots of a
-    /// shared one (index 0 and up) do not (M112).
+    /// shared one (index 0 and up) do not (M112). To be changed, it is waited for a moment if it is in use.
     ///
     /// # Errors
     /// If it cannot be opened, is neither block device nor regular file, or is held by somebody
     /// else and must be changed.
     pub fn open(path: &Path, access: Access, exclusive: bool) -> Result<Self, OpenError> {
+        take_patiently(
+            || Self::open_now(path, access, exclusive),
+            |error| matches!(error, OpenError::Busy { .. }),
+        )
+    }
+
+    fn open_now(path: &Path, access: Access, exclusive: bool) -> Result<Self, OpenError> {
         let name = path.display().to_string();
         let failed = |source| OpenError::Open { name: name.clone(), source };
         let kind = path.metadata().map_err(failed)?.file_type();

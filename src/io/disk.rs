@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, SeekFrom, StatxFlags};
 
@@ -110,7 +111,30 @@ pub enum DiskError {
     },
 }
 
-/// Opens, locks and measures a volume's devices.
+/// How long a device may stay in use by a daemon that was killed: the kernel ends a ring's last operations, and lets
+/// go of its files, some time after the process is gone.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts: there is no event to wait for.
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Repeats an attempt to take a device while somebody else holds it, for as long as a killed daemon may. Blocks.
+///
+/// # Errors
+/// That of the last attempt.
+pub fn take_patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let end = Instant::now() + BUSY_PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < end => std::thread::sleep(BUSY_INTERVAL),
+            other => return other,
+        }
+    }
+}
+
+/// Opens, locks and measures a volume's devices. Blocks while somebody else uses them, at most two seconds.
 ///
 /// Only this daemon may use the data device from now on; the same holds for the metadata device
 /// unless its metadata is in numbered slots, which several volumes share.
@@ -118,6 +142,9 @@ pub enum DiskError {
 /// # Errors
 /// [`DiskError`]: what is wrong with which path.
 pub fn open(place: &DiskPlace) -> Result<OpenedDisk, DiskError> {
+    let open_device = |path: &Path, sharing| {
+        take_patiently(|| open_device(path, sharing), |error| matches!(error, DiskError::Busy { .. }))
+    };
     let data = open_device(&place.data, Sharing::Exclusive)?;
     let sharing = match place.place {
         MetaPlace::Indexed(_) => Sharing::Shared,
@@ -328,6 +355,26 @@ mod tests {
         assert!(probe(file.path()).is_ok());
         drop(first);
         assert!(open(&place(file.path())).is_ok());
+    }
+
+    #[test]
+    fn a_disk_that_is_let_go_of_a_moment_later_is_waited_for() {
+        let file = file_of(1 << 20);
+        let first = open(&place(file.path())).unwrap();
+        let (path, (begun, waits)) = (file.path().to_owned(), std::sync::mpsc::channel());
+        let second = std::thread::spawn(move || {
+            take_patiently(
+                || {
+                    let opened = open_device(&path, Sharing::Exclusive);
+                    let _ = begun.send(opened.is_err());
+                    opened
+                },
+                |error| matches!(error, DiskError::Busy { .. }),
+            )
+        });
+        assert!(waits.recv().unwrap(), "the first attempt finds it in use");
+        drop(first);
+        assert!(second.join().unwrap().is_ok());
     }
 
     #[test]
