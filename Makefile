@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # cargo-nextest if it is there, else cargo test, which needs nothing more.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
-KERNEL_TESTS := kernel lvm replay
+KERNEL_TESTS := kernel lvm replay crash
 
 ifeq ($(NEXTEST),yes)
 run_tests = $(CARGO) nextest run --no-fail-fast $(1)
@@ -12,7 +12,7 @@ run_tests = $(CARGO) test --no-fail-fast $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-kernel simulate lint fmt doc bench fuzz clean
+.PHONY: help setup build demo test test-unit test-kernel crash simulate lint fmt doc bench fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
 
 test-kernel: setup ## The tests with DRBD kernels and LVM, in User-Mode Linux guests; replays every third recorded scenario
 	URBD_REPLAY=third $(call run_tests,$(KERNEL_TESTS:%=--test %))
+
+ROUNDS ?= 50
+crash: setup ## Kill real nodes at random moments and look for what was acknowledged; ROUNDS of each kind (50)
+	URBD_CRASH_ROUNDS=$(ROUNDS) $(call run_tests,--test crash)
 
 SEEDS ?= 1..3001
 simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)

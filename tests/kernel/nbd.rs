@@ -1,4 +1,5 @@
-//! A small NBD client, independent of urbd's own codec: fixed newstyle, simple replies, one request at a time.
+//! A small NBD client, independent of urbd's own codec: fixed newstyle, simple replies, one request at a time, or
+//! several under way whose replies the caller sorts.
 
 use std::io::{self, Read, Write};
 
@@ -12,10 +13,13 @@ const OPTION_GO: u32 = 7;
 const REP_ACK: u32 = 1;
 const REP_INFO: u32 = 3;
 const INFO_EXPORT: u16 = 0;
-const CMD_READ: u16 = 0;
-const CMD_WRITE: u16 = 1;
+pub(crate) const CMD_READ: u16 = 0;
+pub(crate) const CMD_WRITE: u16 = 1;
 const CMD_DISCONNECT: u16 = 2;
-const CMD_FLUSH: u16 = 3;
+pub(crate) const CMD_FLUSH: u16 = 3;
+pub(crate) const CMD_ZEROES: u16 = 6;
+/// The write is durable when it is acknowledged.
+pub(crate) const FLAG_FUA: u16 = 1;
 const MAX_REPLY_BYTES: u32 = 1 << 20;
 
 /// An open export. A drop closes it with the protocol's goodbye.
@@ -77,9 +81,7 @@ impl<S: Read + Write> Nbd<S> {
     /// Reads `bytes` from byte `at` on.
     pub(crate) fn read(&mut self, at: u64, bytes: u32) -> io::Result<Vec<u8>> {
         self.ask(CMD_READ, at, bytes, &[])?;
-        let mut data = vec![0; bytes as usize];
-        self.stream.read_exact(&mut data)?;
-        Ok(data)
+        self.data(bytes)
     }
 
     /// Writes `data` from byte `at` on; it is acknowledged on return.
@@ -93,19 +95,45 @@ impl<S: Read + Write> Nbd<S> {
         self.ask(CMD_FLUSH, 0, 0, &[])
     }
 
-    /// Sends a request and takes its reply's header; data of a read follows it.
-    fn ask(&mut self, command: u16, at: u64, bytes: u32, data: &[u8]) -> io::Result<()> {
-        self.send(command, at, bytes, data)?;
+    /// Sends a request and waits for nothing; the cookie of its reply. `flags` and `command` as on the wire.
+    pub(crate) fn submit(
+        &mut self,
+        flags: u16,
+        command: u16,
+        at: u64,
+        bytes: u32,
+        data: &[u8],
+    ) -> io::Result<u64> {
+        self.send(flags, command, at, bytes, data)?;
+        Ok(self.cookie)
+    }
+
+    /// Takes the next reply: its cookie and error number, 0 for none. Data of a read follow: [`Self::data`].
+    pub(crate) fn reply(&mut self) -> io::Result<(u64, u32)> {
         expect(u64::from(u32::from_be_bytes(get(&mut self.stream)?)), u64::from(REPLY_MAGIC))?;
         let error = u32::from_be_bytes(get(&mut self.stream)?);
-        expect(get_u64(&mut self.stream)?, self.cookie)?;
+        Ok((get_u64(&mut self.stream)?, error))
+    }
+
+    /// Takes the data after the reply to a read that succeeded.
+    pub(crate) fn data(&mut self, bytes: u32) -> io::Result<Vec<u8>> {
+        let mut data = vec![0; bytes as usize];
+        self.stream.read_exact(&mut data)?;
+        Ok(data)
+    }
+
+    /// Sends a request and takes its reply's header; data of a read follows it.
+    fn ask(&mut self, command: u16, at: u64, bytes: u32, data: &[u8]) -> io::Result<()> {
+        self.send(0, command, at, bytes, data)?;
+        let (cookie, error) = self.reply()?;
+        expect(cookie, self.cookie)?;
         if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error.cast_signed())) }
     }
 
-    fn send(&mut self, command: u16, at: u64, bytes: u32, data: &[u8]) -> io::Result<()> {
+    fn send(&mut self, flags: u16, command: u16, at: u64, bytes: u32, data: &[u8]) -> io::Result<()> {
         self.cookie += 1;
         let mut request = REQUEST_MAGIC.to_be_bytes().to_vec();
-        request.extend(0_u16.to_be_bytes());
+        request.extend(flags.to_be_bytes());
         request.extend(command.to_be_bytes());
         request.extend(self.cookie.to_be_bytes());
         request.extend(at.to_be_bytes());
@@ -117,7 +145,7 @@ impl<S: Read + Write> Nbd<S> {
 
 impl<S: Read + Write> Drop for Nbd<S> {
     fn drop(&mut self) {
-        if self.send(CMD_DISCONNECT, 0, 0, &[]).is_ok() {
+        if self.send(0, CMD_DISCONNECT, 0, 0, &[]).is_ok() {
             let _ = self.stream.read(&mut [0]); // the server hangs up once the export is closed
         }
     }

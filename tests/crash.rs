@@ -1,0 +1,137 @@
+//! Nodes that die: what a client was told is written survives, on both nodes.
+//!
+//! Real processes: clients write stamped sectors through NBD (`tests/crash/stamps.rs`) to a pair of daemons, or of a
+//! daemon and a kernel's DRBD, while either node, or both, are killed at random moments and come back
+//! (`tests/crash/rounds.rs`). At the end of each round every acknowledged write is there, or a later one of the same
+//! place, and both copies are equal byte for byte. `kill -9` leaves the page cache alone: nothing at all may be lost.
+//!
+//! As many rounds as fit in half a minute; `URBD_CRASH_ROUNDS=50`, or `make crash`, leads so many. A failure prints
+//! the seed of its round.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "kernel/mod.rs"]
+mod harness;
+#[path = "crash/mod.rs"]
+mod parts;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use harness::lab::{HOST, HOST_TOO};
+use harness::node::RESOURCE;
+use harness::{Lab, UrbdNode};
+use parts::budget::Budget;
+use parts::life::{Life, Side};
+use parts::rounds;
+use parts::stamps::Ground;
+
+/// Settings of a daemon.
+const URING: &str = "[nbd]\nlisten = []\n";
+const PORTABLE: &str = "[nbd]\nlisten = []\n[io]\nengine = \"portable\"\n";
+/// Between two daemons a death is noticed at once; nobody else may be taken for dead on a busy machine, or an
+/// administrator would promote a node that lacks something.
+const PATIENT: &str = "ping-timeout 100; timeout 60; socket-check-timeout 1;";
+
+/// Two daemons, one of them without io_uring, metadata beside the data.
+#[test]
+fn two_daemons_lose_nothing_when_they_are_killed() {
+    const TEST: &str = "two_daemons_lose_nothing_when_they_are_killed";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let ground = Ground { windows: 7, rows: 2 };
+        let disks = ["boole", "cardan"].map(|name| (image(lab, name, 32 << 20), "internal".to_owned()));
+        daemons(lab, TEST, &budget, ground, disks, "");
+    });
+}
+
+/// Two daemons, metadata on devices of their own, and more extents than the activity log takes at a time.
+#[test]
+fn two_daemons_lose_nothing_when_the_activity_log_is_small() {
+    const TEST: &str = "two_daemons_lose_nothing_when_the_activity_log_is_small";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let ground = Ground { windows: 80, rows: 1 };
+        let disks = ["boole", "cardan"].map(|name| {
+            let meta = image(lab, &format!("{name}-meta"), 1 << 20);
+            (image(lab, name, 324 << 20), path(&meta).to_owned())
+        });
+        daemons(lab, TEST, &budget, ground, disks, "disk { al-extents 67; }");
+    });
+}
+
+/// Leads rounds on two daemons, given their disks and places of metadata.
+fn daemons(
+    lab: &Lab,
+    test: &str,
+    budget: &Budget,
+    ground: Ground,
+    disks: [(PathBuf, String); 2],
+    more: &str,
+) {
+    let host = |name: &str, address: &str, (disk, meta): &(PathBuf, String)| {
+        let disk = path(disk);
+        format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk {meta}; }}\n")
+    };
+    let hosts = host("boole", HOST, &disks[0]) + &host("cardan", HOST_TOO, &disks[1]);
+    let conf = conf(PATIENT, more, &hosts);
+    let boole = UrbdNode::start(lab, "boole", &conf, URING);
+    let cardan = UrbdNode::start(lab, "cardan", &conf, PORTABLE);
+    let [(of_boole, _), (of_cardan, _)] = disks;
+    let sides = [
+        Side { node: &boole, image: of_boole, socket: Some(lab.socket_dir("boole").join("nbd.sock")) },
+        Side { node: &cardan, image: of_cardan, socket: Some(lab.socket_dir("cardan").join("nbd.sock")) },
+    ];
+    begin(&sides);
+    let life = rounds_on(test, budget, Life::of(sides, ground));
+    life.end();
+    boole.stop();
+    cardan.stop();
+}
+
+/// The first one becomes Primary; both hold zeroes.
+fn begin(sides: &[Side<'_>; 2]) {
+    for side in sides {
+        side.node.adm(&format!("create-md --force {RESOURCE}"));
+        side.node.adm(&format!("up {RESOURCE}"));
+    }
+    let first = sides[0].node;
+    first.await_state("Connected");
+    first.adm(&format!("primary --force {RESOURCE}"));
+    sides.iter().for_each(|side| side.node.await_state("Connected UpToDate/UpToDate"));
+}
+
+fn rounds_on<'a>(test: &str, budget: &Budget, mut life: Life<'a>) -> Life<'a> {
+    let begun = std::time::Instant::now();
+    let led = budget.lead(test, |chance| rounds::lead(&mut life, chance));
+    println!(
+        "{test}: {led} rounds in {:.0?}, {} writes acknowledged, {:?}",
+        begun.elapsed(),
+        life.acknowledged(),
+        life.tally
+    );
+    life
+}
+
+/// The resource file.
+fn conf(net: &str, more: &str, hosts: &str) -> String {
+    format!(
+        "resource {RESOURCE} {{
+            disk {{ resync-rate 200M; c-plan-ahead 0; }}
+            net {{ {net} }}
+            {more}
+            {hosts}
+        }}"
+    )
+}
+
+/// A disk that holds zeroes.
+fn image(lab: &Lab, name: &str, bytes: u64) -> PathBuf {
+    let path = lab.file(&format!("{name}.img"));
+    File::create(&path).unwrap().set_len(bytes).unwrap();
+    path
+}
+
+fn path(image: &Path) -> &str {
+    image.to_str().expect("the build directory has a name in UTF-8")
+}
