@@ -56,7 +56,7 @@ fn two_daemons_lose_nothing_when_the_activity_log_is_small() {
             let meta = image(lab, &format!("{name}-meta"), 1 << 20);
             (image(lab, name, 324 << 20), path(&meta).to_owned())
         });
-        daemons(lab, TEST, &budget, ground, disks, "disk { al-extents 67; }");
+        daemons(lab, TEST, &budget, ground, disks, "al-extents 67;");
     });
 }
 
@@ -67,14 +67,14 @@ fn daemons(
     budget: &Budget,
     ground: Ground,
     disks: [(PathBuf, String); 2],
-    more: &str,
+    disk: &str,
 ) {
     let host = |name: &str, address: &str, (disk, meta): &(PathBuf, String)| {
         let disk = path(disk);
         format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk {meta}; }}\n")
     };
     let hosts = host("boole", HOST, &disks[0]) + &host("cardan", HOST_TOO, &disks[1]);
-    let conf = conf(PATIENT, more, &hosts);
+    let conf = conf(PATIENT, disk, &hosts);
     let boole = UrbdNode::start(lab, "boole", &conf, URING);
     let cardan = UrbdNode::start(lab, "cardan", &conf, PORTABLE);
     let [(of_boole, _), (of_cardan, _)] = disks;
@@ -114,12 +114,11 @@ fn rounds_on<'a>(test: &str, budget: &Budget, mut life: Life<'a>) -> Life<'a> {
 }
 
 /// The resource file.
-fn conf(net: &str, more: &str, hosts: &str) -> String {
+fn conf(net: &str, disk: &str, hosts: &str) -> String {
     format!(
         "resource {RESOURCE} {{
-            disk {{ resync-rate 200M; c-plan-ahead 0; }}
+            disk {{ resync-rate 200M; c-plan-ahead 0; {disk} }}
             net {{ {net} }}
-            {more}
             {hosts}
         }}"
     )
