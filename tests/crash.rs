@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 
 use harness::lab::{HOST, HOST_TOO};
 use harness::node::RESOURCE;
-use harness::{Lab, UrbdNode};
+use harness::{KernelNode, Lab, UrbdNode};
 use parts::budget::Budget;
+use parts::from_a_guest;
 use parts::life::{Life, Side};
 use parts::rounds;
 use parts::stamps::Ground;
@@ -32,6 +33,12 @@ const PORTABLE: &str = "[nbd]\nlisten = []\n[io]\nengine = \"portable\"\n";
 /// Between two daemons a death is noticed at once; nobody else may be taken for dead on a busy machine, or an
 /// administrator would promote a node that lacks something.
 const PATIENT: &str = "ping-timeout 100; timeout 60; socket-check-timeout 1;";
+/// A guest's power failure is silence: it is noticed by these times. Nobody but who was Primary is promoted here.
+const SHORT: &str = "connect-int 2; ping-int 2; ping-timeout 10; timeout 15;";
+/// The guest: its number, address and disk.
+const GUEST_NUMBER: u8 = 2;
+const GUEST: &str = "10.77.0.2";
+const GUEST_DISK: &str = "/dev/ubda";
 
 /// Two daemons, one of them without io_uring, metadata beside the data.
 #[test]
@@ -58,6 +65,60 @@ fn two_daemons_lose_nothing_when_the_activity_log_is_small() {
         });
         daemons(lab, TEST, &budget, ground, disks, "al-extents 67;");
     });
+}
+
+/// A daemon that is Primary, and a kernel's DRBD: `kill -9` of the one, a power failure of the other.
+#[test]
+fn a_daemon_with_a_kernel_as_its_peer_loses_nothing() {
+    const TEST: &str = "a_daemon_with_a_kernel_as_its_peer_loses_nothing";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let images = ["boole", "cardan"].map(|name| image(lab, name, 32 << 20));
+        let conf = conf(SHORT, "", &hosts_with_guest(&images[0], HOST, GUEST_DISK, GUEST));
+        let boole = UrbdNode::start(lab, "boole", &conf, URING);
+        let cardan = KernelNode::boot(lab, "cardan", GUEST_NUMBER, &images[1], &conf);
+        let [of_boole, of_cardan] = images;
+        let sides = [
+            Side { node: &boole, image: of_boole, socket: Some(lab.socket_dir("boole").join("nbd.sock")) },
+            Side { node: &cardan, image: of_cardan, socket: None },
+        ];
+        begin(&sides);
+        rounds_on(TEST, &budget, Life::of(sides, Ground { windows: 7, rows: 2 })).end();
+        boole.stop();
+    });
+}
+
+/// A kernel's DRBD that is Primary, with writers in its guest; its peer is the daemon.
+#[test]
+fn a_kernel_with_a_daemon_as_its_peer_loses_nothing() {
+    const TEST: &str = "a_kernel_with_a_daemon_as_its_peer_loses_nothing";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let images = ["boole", "cardan"].map(|name| image(lab, name, 64 << 20));
+        let conf = conf(SHORT, "", &hosts_with_guest(Path::new(GUEST_DISK), GUEST, path(&images[1]), HOST));
+        let boole = KernelNode::boot(lab, "boole", GUEST_NUMBER, &images[0], &conf);
+        let cardan = UrbdNode::start(lab, "cardan", &conf, URING);
+        let [of_boole, of_cardan] = images;
+        let sides = [
+            Side { node: &boole, image: of_boole, socket: None },
+            Side { node: &cardan, image: of_cardan, socket: None },
+        ];
+        begin(&sides);
+        let mut life = Life::of(sides, Ground { windows: 0, rows: 1 });
+        let mut writes = 0;
+        let led = budget.lead(TEST, |chance| writes += from_a_guest::lead(&mut life, chance));
+        println!("{TEST}: {led} rounds, {writes} writes reported, {:?}", life.tally);
+        life.end();
+        cardan.stop();
+    });
+}
+
+/// Sections of boole and cardan, given disk and address of each.
+fn hosts_with_guest(of_boole: &Path, boole: &str, of_cardan: &str, cardan: &str) -> String {
+    let host = |name: &str, disk: &str, address: &str| {
+        format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk internal; }}\n")
+    };
+    host("boole", path(of_boole), boole) + &host("cardan", of_cardan, cardan)
 }
 
 /// Leads rounds on two daemons, given their disks and places of metadata.

@@ -53,10 +53,11 @@ pub(crate) struct Life<'a> {
 
 impl<'a> Life<'a> {
     /// A pair that is Connected and UpToDate on both nodes, with the first one as Primary. Its device holds zeroes
-    /// where the ground is.
+    /// where the ground is. Without ground there are no clients here.
     pub(crate) fn of(sides: [Side<'a>; 2], ground: Ground) -> Self {
         let data_bytes = usize::try_from(sides[0].node.device_bytes()).unwrap();
-        let end = ground.byte_of(CLIENTS - 1, ground.sectors() - 1) as usize + SECTOR_BYTES;
+        let last = ground.sectors().checked_sub(1);
+        let end = last.map_or(0, |last| ground.byte_of(CLIENTS - 1, last) as usize + SECTOR_BYTES);
         assert!(end <= data_bytes, "the ground ends at {end}, the device at {data_bytes}");
         Self {
             sides,
@@ -83,6 +84,11 @@ impl<'a> Life<'a> {
 
     pub(crate) fn can_be_primary(&self, side: usize) -> bool {
         self.sides[side].socket.is_some()
+    }
+
+    /// Size of the device.
+    pub(crate) const fn data_bytes(&self) -> usize {
+        self.data_bytes
     }
 
     /// How many writes were acknowledged in all rounds.

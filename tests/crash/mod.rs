@@ -5,6 +5,7 @@
 pub(crate) mod budget;
 pub(crate) mod chance;
 pub(crate) mod clients;
+pub(crate) mod from_a_guest;
 pub(crate) mod life;
 pub(crate) mod rounds;
 pub(crate) mod stamps;
