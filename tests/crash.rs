@@ -22,10 +22,10 @@ use harness::lab::{HOST, HOST_TOO};
 use harness::node::RESOURCE;
 use harness::{KernelNode, Lab, UrbdNode};
 use parts::budget::Budget;
-use parts::from_a_guest;
-use parts::life::{Life, Side};
-use parts::rounds;
+use parts::full_disk::{self, FullDisk};
+use parts::life::{Life, Side, Tally};
 use parts::stamps::Ground;
+use parts::{from_a_guest, load, rounds};
 
 /// Settings of a daemon.
 const URING: &str = "[nbd]\nlisten = []\n";
@@ -74,7 +74,7 @@ fn a_daemon_with_a_kernel_as_its_peer_loses_nothing() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let images = ["boole", "cardan"].map(|name| image(lab, name, 32 << 20));
-        let conf = conf(SHORT, "", &hosts_with_guest(&images[0], HOST, GUEST_DISK, GUEST));
+        let conf = conf(SHORT, "", &hosts(&images[0], HOST, GUEST_DISK, GUEST));
         let boole = UrbdNode::start(lab, "boole", &conf, URING);
         let cardan = KernelNode::boot(lab, "cardan", GUEST_NUMBER, &images[1], &conf);
         let [of_boole, of_cardan] = images;
@@ -95,7 +95,7 @@ fn a_kernel_with_a_daemon_as_its_peer_loses_nothing() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let images = ["boole", "cardan"].map(|name| image(lab, name, 64 << 20));
-        let conf = conf(SHORT, "", &hosts_with_guest(Path::new(GUEST_DISK), GUEST, path(&images[1]), HOST));
+        let conf = conf(SHORT, "", &hosts(Path::new(GUEST_DISK), GUEST, path(&images[1]), HOST));
         let boole = KernelNode::boot(lab, "boole", GUEST_NUMBER, &images[0], &conf);
         let cardan = UrbdNode::start(lab, "cardan", &conf, URING);
         let [of_boole, of_cardan] = images;
@@ -113,8 +113,77 @@ fn a_kernel_with_a_daemon_as_its_peer_loses_nothing() {
     });
 }
 
+/// fio is the client, and the Secondary dies and comes back while it writes.
+#[test]
+fn fio_notices_nothing_when_the_secondary_is_killed() {
+    const TEST: &str = "fio_notices_nothing_when_the_secondary_is_killed";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let images = ["boole", "cardan"].map(|name| image(lab, name, 32 << 20));
+        let conf = conf(PATIENT, "", &hosts(&images[0], HOST, path(&images[1]), HOST_TOO));
+        let [boole, cardan] = ["boole", "cardan"].map(|name| UrbdNode::start(lab, name, &conf, URING));
+        let [of_boole, of_cardan] = images;
+        let sides = [
+            Side { node: &boole, image: of_boole, socket: None },
+            Side { node: &cardan, image: of_cardan, socket: None },
+        ];
+        begin(&sides);
+        let mut life = Life::of(sides, Ground { windows: 0, rows: 1 });
+        let socket = lab.socket_dir("boole").join("nbd.sock");
+        let mut written = 0;
+        let led = budget.lead(TEST, |chance| written += load::lead(lab, &mut life, &socket, chance));
+        println!("{TEST}: {led} rounds, {written} MiB written, {:?}", life.tally);
+        life.end();
+        boole.stop();
+        cardan.stop();
+    });
+}
+
+/// A disk fails under either node: it is given up, and the clients live on the other one.
+#[test]
+fn a_disk_that_fails_takes_nothing_with_it() {
+    const TEST: &str = "a_disk_that_fails_takes_nothing_with_it";
+    let budget = Budget::wanted();
+    Lab::run_within(TEST, budget.limit(), |lab| {
+        let small = FullDisk::mount(&lab.file("small"));
+        let (mut writes, mut tally) = (0, Tally::default());
+        let led = budget.lead(TEST, |mut chance| {
+            // A disk that was full once has no more holes: each round has new ones.
+            let failing = chance.below(2) as usize;
+            let mut images = ["boole", "cardan"].map(|name| image(lab, name, 24 << 20));
+            images[failing] = small.image(24 << 20);
+            let sections = hosts(&images[0], HOST, path(&images[1]), HOST_TOO);
+            let conf = conf(PATIENT, "on-io-error detach;", &sections);
+            let [boole, cardan] = ["boole", "cardan"].map(|name| UrbdNode::start(lab, name, &conf, URING));
+            let [of_boole, of_cardan] = images;
+            let sides = [
+                Side {
+                    node: &boole,
+                    image: of_boole,
+                    socket: Some(lab.socket_dir("boole").join("nbd.sock")),
+                },
+                Side {
+                    node: &cardan,
+                    image: of_cardan,
+                    socket: Some(lab.socket_dir("cardan").join("nbd.sock")),
+                },
+            ];
+            begin_without_sync(&sides);
+            let mut life = Life::of(sides, Ground { windows: 5, rows: 8 });
+            life.tally = tally;
+            full_disk::lead(&small, &mut life, failing, chance);
+            writes += life.acknowledged();
+            tally = life.tally;
+            life.end();
+            boole.stop();
+            cardan.stop();
+        });
+        println!("{TEST}: {led} rounds, {writes} writes acknowledged, {tally:?}");
+    });
+}
+
 /// Sections of boole and cardan, given disk and address of each.
-fn hosts_with_guest(of_boole: &Path, boole: &str, of_cardan: &str, cardan: &str) -> String {
+fn hosts(of_boole: &Path, boole: &str, of_cardan: &str, cardan: &str) -> String {
     let host = |name: &str, disk: &str, address: &str| {
         format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk internal; }}\n")
     };
@@ -150,16 +219,30 @@ fn daemons(
     cardan.stop();
 }
 
-/// The first one becomes Primary; both hold zeroes.
+/// The first one becomes Primary; both hold zeroes, and a full sync writes them.
 fn begin(sides: &[Side<'_>; 2]) {
+    meet(sides);
+    let first = sides[0].node;
+    first.adm(&format!("primary --force {RESOURCE}"));
+    sides.iter().for_each(|side| side.node.await_state("Connected UpToDate/UpToDate"));
+}
+
+/// As [`begin`], without the sync: the disks keep their holes.
+fn begin_without_sync(sides: &[Side<'_>; 2]) {
+    meet(sides);
+    let first = sides[0].node;
+    first.adm(&format!("-- --clear-bitmap new-current-uuid {RESOURCE}"));
+    first.await_state("Connected UpToDate/UpToDate");
+    first.adm(&format!("primary {RESOURCE}"));
+    sides.iter().for_each(|side| side.node.await_state("Connected UpToDate/UpToDate"));
+}
+
+fn meet(sides: &[Side<'_>; 2]) {
     for side in sides {
         side.node.adm(&format!("create-md --force {RESOURCE}"));
         side.node.adm(&format!("up {RESOURCE}"));
     }
-    let first = sides[0].node;
-    first.await_state("Connected");
-    first.adm(&format!("primary --force {RESOURCE}"));
-    sides.iter().for_each(|side| side.node.await_state("Connected UpToDate/UpToDate"));
+    sides.iter().for_each(|side| side.node.await_state("Connected"));
 }
 
 fn rounds_on<'a>(test: &str, budget: &Budget, mut life: Life<'a>) -> Life<'a> {
@@ -174,11 +257,11 @@ fn rounds_on<'a>(test: &str, budget: &Budget, mut life: Life<'a>) -> Life<'a> {
     life
 }
 
-/// The resource file.
+/// The resource file. Resyncs do not give way to the clients, who never pause.
 fn conf(net: &str, disk: &str, hosts: &str) -> String {
     format!(
         "resource {RESOURCE} {{
-            disk {{ resync-rate 200M; c-plan-ahead 0; {disk} }}
+            disk {{ resync-rate 200M; c-plan-ahead 0; c-min-rate 0; {disk} }}
             net {{ {net} }}
             {hosts}
         }}"

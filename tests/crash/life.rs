@@ -91,6 +91,13 @@ impl<'a> Life<'a> {
         self.data_bytes
     }
 
+    /// What the Primary has written to its disk since it was configured, in KiB.
+    pub(crate) fn written_kib(&self) -> u64 {
+        let proc_drbd = self.node(self.primary).proc_drbd();
+        let field = proc_drbd.split_whitespace().find_map(|word| word.strip_prefix("dw:"));
+        field.and_then(|kib| kib.parse().ok()).unwrap_or_else(|| panic!("no dw: in\n{proc_drbd}"))
+    }
+
     /// How many writes were acknowledged in all rounds.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acks.count()
@@ -165,6 +172,18 @@ impl<'a> Life<'a> {
         );
         self.primary = side;
         self.tally.promotions += 1;
+    }
+
+    /// Waits until a node has given its disk up, and lives on its peer's.
+    pub(crate) fn await_diskless(&self, side: usize) {
+        self.node(side).await_state("Connected Diskless/UpToDate");
+        self.say(&format!("{} has given its disk up", self.node(side).name()));
+    }
+
+    /// Gives a node its disk back.
+    pub(crate) fn attach(&self, side: usize) {
+        self.say(&format!("attach {}", self.node(side).name()));
+        self.node(side).adm(&format!("attach {RESOURCE}"));
     }
 
     /// Waits until both nodes are UpToDate and connected, both of them alive.

@@ -6,6 +6,8 @@ pub(crate) mod budget;
 pub(crate) mod chance;
 pub(crate) mod clients;
 pub(crate) mod from_a_guest;
+pub(crate) mod full_disk;
 pub(crate) mod life;
+pub(crate) mod load;
 pub(crate) mod rounds;
 pub(crate) mod stamps;
