@@ -10,6 +10,8 @@
 mod durable;
 #[path = "traps/endless.rs"]
 mod endless;
+#[path = "traps/kernel_target.rs"]
+mod kernel_target;
 #[path = "traps/machines.rs"]
 mod machines;
 #[path = "traps/unheard.rs"]

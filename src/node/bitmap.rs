@@ -322,6 +322,17 @@ impl Bitmap {
         }
     }
 
+    /// Bits that the pages on disk have and this bitmap has not need not be there any more: they are
+    /// written when there is time.
+    pub fn changed_on_disk_only(&mut self, first: BitIndex, last: BitIndex) {
+        let Some((first, last)) = self.clip(first, last) else { return };
+        for page in first / PAGE_BITS..=last / PAGE_BITS {
+            if !self.must_write.contains(page) {
+                self.mark(page as usize, Dirtiness::Lazy);
+            }
+        }
+    }
+
     /// Counts a page as changed: it must be written although no bit changed.
     pub fn force_write(&mut self, page: u64) {
         if page < self.pages() {

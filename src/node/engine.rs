@@ -104,6 +104,7 @@ impl Node {
         }
         self.refresh_flags(volume, old, new);
         self.note_lost_target(volume, old, new);
+        self.note_shadow(volume, old, new);
         self.note_resync_pause(volume, old, new);
         self.note_verify(volume, old, new);
         if old.mirrors_writes() != new.mirrors_writes() {

@@ -20,7 +20,7 @@ use crate::buffer::Buf;
 use crate::config::options::{NetOptions, Protocol};
 use crate::units::{Extent, Moment, VolumeId};
 use crate::wire::digest::DigestAlg;
-use crate::wire::packet::{DpFlags, Packet};
+use crate::wire::packet::{DpFlags, Packet, features};
 
 /// Feature flags of W37.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,11 +30,19 @@ impl Features {
     const TRIM: u32 = 1;
     const WSAME: u32 = 4;
     const ZEROES: u32 = 8;
+    /// No kernel has it: resync blocks are flushed before they are acknowledged.
+    const RESYNC_IS_DURABLE: u32 = features::RESYNC_IS_DURABLE;
 
     /// What this node announces. Zeroes not with an integrity algorithm: the kernel's receiver
     /// would expect a digest (W40).
     pub(super) const fn ours(integrity: bool) -> Self {
-        Self(if integrity { Self::TRIM | Self::WSAME } else { Self::TRIM | Self::WSAME | Self::ZEROES })
+        let always = Self::TRIM | Self::WSAME | Self::RESYNC_IS_DURABLE;
+        Self(if integrity { always } else { always | Self::ZEROES })
+    }
+
+    /// What the peer acknowledges in a resync it cannot lose (T1).
+    pub(super) const fn resync_is_durable(self) -> bool {
+        self.0 & Self::RESYNC_IS_DURABLE != 0
     }
 
     /// Trims up to 128 MiB, and rule 41 of the UUID comparison.

@@ -111,6 +111,7 @@ impl Node {
         if !disk.bitmap.begin_write(page, bytes) {
             return false;
         }
+        disk.shadow.add_to_page(page, bytes);
         v.counters.bm += 1;
         let offset = disk.layout.bitmap_byte() + page * PAGE_BYTES as u64;
         if user == PageFor::Work {

@@ -49,6 +49,7 @@ mod resync;
 mod resync_source;
 mod resync_target;
 mod route;
+mod shadow;
 mod snapshot;
 mod sync_handshake;
 mod teardown;

@@ -280,6 +280,7 @@ impl Node {
         v.end = end;
         if let Some(disk) = v.disk.as_deref_mut() {
             disk.bitmap.resize(end, true);
+            disk.shadow.resize(end);
             disk.dirty = true;
             self.worker.push(Work::WriteBitmap { volume, all: false });
             self.worker.push(Work::SyncMeta { volume });

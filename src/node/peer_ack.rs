@@ -159,6 +159,7 @@ impl Node {
         if let Err(why) = self.log.acked(number, count) {
             return self.protocol_error(&why);
         }
+        self.shadow_barrier_acked(number);
         for key in self.log.writes_up_to(number) {
             let Some(req) = self.log.get_mut(key) else { continue };
             if req.net.used {

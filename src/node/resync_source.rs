@@ -122,8 +122,9 @@ impl Node {
             (Some(_), None) | (None, _) => false,
         };
         if equal {
+            let durable = self.link().features.resync_is_durable();
             if let Some(v) = self.volumes.get_mut(&volume) {
-                v.set_in_sync(extent);
+                v.resynced(extent, durable);
             }
             self.end_exchange(volume, exchange);
             self.ack(volume, extent, block_id, Packet::RsIsInSync);
@@ -145,6 +146,7 @@ impl Node {
 
     /// The target settled a block (D124, W169).
     pub(super) fn on_resync_ack(&mut self, volume: VolumeId, ack: BlockAck, ok: bool) {
+        let durable = self.link().features.resync_is_durable();
         let Some(v) = self.volumes.get_mut(&volume) else {
             return self.unknown_volume("a resync ack", volume);
         };
@@ -158,7 +160,7 @@ impl Node {
             return;
         };
         if ok {
-            v.set_in_sync(extent);
+            v.resynced(extent, durable);
         } else {
             self.count_failed(volume, extent);
         }

@@ -288,6 +288,7 @@ impl Node {
         if let Some(number) = self.log.barrier_before(current, now_ns) {
             let packet = Packet::Barrier(number.to_be_bytes());
             self.send_data(VolumeId(0), packet, None);
+            self.shadow_barrier_sent(number);
         }
     }
 

@@ -168,6 +168,7 @@ impl Node {
         if self.link().cstate == Conn::StandAlone {
             return;
         }
+        self.distrust_lost_peer();
         self.force_connection(Conn::Disconnecting);
         match self.link().phase {
             Phase::Up => self.close_link(),

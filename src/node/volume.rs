@@ -9,6 +9,7 @@ use super::effect::{Device, DiskOp};
 use super::input::{Request, RequestId};
 use super::ranges::Ranges;
 use super::resync::Resync;
+use super::shadow::Shadow;
 use super::state::{Disk, State};
 use super::status::Counters;
 use super::verify::{Verify, Wish};
@@ -58,6 +59,8 @@ pub(super) struct LocalDisk {
     pub(super) dirty: bool,
     /// Out-of-sync bits.
     pub(super) bitmap: Bitmap,
+    /// Blocks that are in sync and that the peer may lose.
+    pub(super) shadow: Shadow,
     /// The extents that may have writes under way.
     pub(super) al: ActivityLog,
     /// The activity-log transaction being written.

@@ -17,6 +17,7 @@ use crate::io::{Completion, DeviceKey, Devices, Io, Op, SocketKey, Token, Unsent
 use crate::node::input::DiskFault;
 use crate::node::keep::KeepAsk;
 use crate::units::{Moment, VolumeId};
+use crate::wire::{Decoded, Dialect, Packet, decode, encode};
 
 /// Everything the machines share, and time.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Universe {
     pub(super) hosts: [HostPart; 2],
     /// Handlers that ended, and are not reported: machine, call, exit code.
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
+    /// The features that both nodes may agree on.
+    pub(super) features: u32,
     /// What the shells were asked to keep, and have not.
     pub(super) kept: Vec<(HostId, VolumeId, KeepAsk)>,
 }
@@ -79,6 +82,7 @@ impl Universe {
             weather: Weather::default(),
             hosts: Default::default(),
             handlers_done: Vec::new(),
+            features: u32::MAX,
             kept: Vec::new(),
         }
     }
@@ -190,7 +194,10 @@ impl Io for SimIo {
     }
 
     fn send(&mut self, socket: SocketKey, bytes: &[u8], payload: Option<Buf>) {
-        self.universe.borrow_mut().send(socket, bytes, payload.as_ref().map(Buf::bytes));
+        let mut universe = self.universe.borrow_mut();
+        let masked = mask_features(bytes, universe.features);
+        let bytes = masked.as_deref().unwrap_or(bytes);
+        universe.send(socket, bytes, payload.as_ref().map(Buf::bytes));
     }
 
     fn unsent(&self, socket: SocketKey) -> Unsent {
@@ -231,4 +238,16 @@ impl Io for SimIo {
         completions.extend(self.universe.borrow_mut().hosts[self.host].ready.drain(..));
         Ok(())
     }
+}
+
+/// A packet that announces features, with no others than these.
+fn mask_features(bytes: &[u8], mask: u32) -> Option<Vec<u8>> {
+    let Ok(Decoded::Packet { volume, packet, .. }) = decode(bytes, &Dialect::BEFORE_FEATURES) else {
+        return None;
+    };
+    let Packet::ConnectionFeatures { min, max, flags } = packet else { return None };
+    let mut masked = Vec::new();
+    let packet = Packet::ConnectionFeatures { min, max, flags: flags & mask };
+    encode(&packet, volume, 0, &Dialect::BEFORE_FEATURES, &mut masked);
+    Some(masked)
 }

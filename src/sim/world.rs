@@ -206,6 +206,11 @@ impl World {
         self.universe.borrow_mut().break_one()
     }
 
+    /// Both nodes agree on none but these features, as if one of them had no others.
+    pub fn mask_features(&mut self, mask: u32) {
+        self.universe.borrow_mut().features = mask;
+    }
+
     /// How the network does from now on.
     pub fn set_weather(&mut self, weather: Weather) {
         self.universe.borrow_mut().weather = weather;

@@ -363,6 +363,9 @@ pub mod features {
     pub const WSAME: u32 = 0x4;
     /// P_ZEROES.
     pub const WZEROES: u32 = 0x8;
+    /// urbd's own, which a kernel does not have and so takes out of what is agreed (W37): blocks of a
+    /// resync are durable before they are acknowledged (T1).
+    pub const RESYNC_IS_DURABLE: u32 = 0x4000_0000;
 }
 
 /// Content of P_PROTOCOL and P_PROTOCOL_UPDATE (3.4). The values are the sender's point of view.

@@ -24,6 +24,8 @@ pub(crate) const B: usize = 1;
 /// Whatever ends at all has ended by then.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
+/// What the kernel's DRBD announces (W37).
+const KERNEL_FEATURES: u32 = 0xf;
 const DATA_BYTES: u64 = 40 << 20;
 const META_BYTES: u64 = 1 << 20;
 
@@ -59,6 +61,21 @@ impl Machines {
     pub(crate) fn with_few_slots() -> Self {
         let mut machines = Self::configured(&[], &[]);
         machines.disk.al_extents = 3;
+        Self::promoted(machines)
+    }
+
+    /// In sync, with no features but a kernel's.
+    pub(crate) fn of_kernels(disk: &[(&str, &str)]) -> Self {
+        let mut machines = Self::configured(&[], disk);
+        machines.world.mask_features(KERNEL_FEATURES);
+        Self::promoted(machines)
+    }
+
+    /// The same with fewer slots in the activity log than extents on the device.
+    pub(crate) fn of_kernels_with_few_slots() -> Self {
+        let mut machines = Self::configured(&[], &[]);
+        machines.disk.al_extents = 3;
+        machines.world.mask_features(KERNEL_FEATURES);
         Self::promoted(machines)
     }
 

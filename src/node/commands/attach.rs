@@ -8,6 +8,7 @@ use super::super::decision::attach as decide;
 use super::super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::super::input::DiskFault;
 use super::super::rules::{Manner, StateResult};
+use super::super::shadow::Shadow;
 use super::super::state::{Conn, Disk, StateChange};
 use super::super::tickets::Purpose;
 use super::super::uuids::uuids_text;
@@ -188,6 +189,7 @@ impl Node {
             offered,
             dirty: true,
             bitmap,
+            shadow: Shadow::default(),
             al,
             transaction: None,
             unflushed: true, // A daemon that was killed may have left data in a cache (T37).

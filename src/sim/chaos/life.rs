@@ -19,6 +19,8 @@ use super::{Options, Report};
 use crate::node::command::Command;
 use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
+/// What the kernel's DRBD announces (W37): in some lives the nodes know nothing more of each other.
+const KERNEL_FEATURES: u32 = 0xf;
 pub(super) const VOLUME: VolumeId = VolumeId(0);
 const LIMIT: Duration = Duration::from_secs(30);
 /// At least so long between two looks at whether the copies are the same.
@@ -76,6 +78,9 @@ impl Life {
         let setup = Setup::draw(&mut random.fork());
         let plan = draw(&mut random.fork());
         let mut world = World::new(random.next_u64());
+        if seed.is_multiple_of(4) {
+            world.mask_features(KERNEL_FEATURES);
+        }
         for host in [0, 1] {
             world.add_disk(host, 0, setup.new_disk());
             world.set_exit(host, "fence-peer", if setup.fences { 7 } else { 1 });
