@@ -153,6 +153,9 @@ impl Node {
         match extent {
             Some(extent) => {
                 v.set_out_of_sync(extent);
+                if let Some(resync) = v.resync.as_mut() {
+                    resync.outdate(extent);
+                }
             }
             None => self.protocol_error("P_OUT_OF_SYNC for sectors outside the device"),
         }

@@ -86,6 +86,8 @@ pub(super) struct Resync {
     /// Number of this run: what is left of an earlier one must not be taken for its own.
     pub(super) run: u64,
     pub(super) exchanges: Vec<Exchange>,
+    /// Target: exchanges whose block the source has written to since: what comes is old (T5).
+    pub(super) outdated: Vec<u64>,
     /// Target: exchanges whose block was asked for and has not come; they count as pending (I36).
     pub(super) unanswered: u64,
     pub(super) last_exchange: u64,
@@ -118,6 +120,7 @@ impl Resync {
             ready: false,
             run,
             exchanges: Vec::new(),
+            outdated: Vec::new(),
             unanswered: 0,
             last_exchange: run << 40,
             target: TargetSeen::default(),
@@ -152,7 +155,22 @@ impl Resync {
     /// Ends an exchange, if it is under way.
     pub(super) fn end(&mut self, id: u64) -> Option<Exchange> {
         let at = self.exchanges.iter().position(|exchange| exchange.id == id)?;
+        self.outdated.retain(|outdated| *outdated != id);
         Some(self.exchanges.swap_remove(at))
+    }
+
+    /// The source wrote there, and only says so: what was asked for before is old (T5).
+    pub(super) fn outdate(&mut self, extent: Extent) {
+        for exchange in self.exchanges.iter().filter(|exchange| exchange.extent.overlaps(extent)) {
+            if !self.outdated.contains(&exchange.id) {
+                self.outdated.push(exchange.id);
+            }
+        }
+    }
+
+    /// Whether this exchange brings what is the source's data still.
+    pub(super) fn is_current(&self, id: u64) -> bool {
+        !self.outdated.contains(&id)
     }
 
     /// Whether this exchange is under way.

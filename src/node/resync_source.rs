@@ -139,7 +139,11 @@ impl Node {
             return self.unknown_volume("a resync answer", volume);
         };
         let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
-        v.set_in_sync(exchange.extent);
+        if v.resync.as_ref().is_some_and(|r| r.is_current(exchange.id)) {
+            v.set_in_sync(exchange.extent);
+        } else {
+            self.count_failed(volume, exchange.extent);
+        }
         self.end_exchange(volume, exchange.id);
         self.target_progress(volume);
     }

@@ -250,9 +250,8 @@ impl Node {
         for Exchange { id, extent } in done {
             // While the range is still held: a write that waits for it may set the bits again (T6).
             let Some(v) = self.volumes.get_mut(&volume) else { return };
-            if !v.resync.as_ref().is_some_and(|resync| resync.has(id)) {
-                continue;
-            }
+            let Some(resync) = v.resync.as_ref().filter(|resync| resync.has(id)) else { continue };
+            let ok = ok && resync.is_current(id);
             if ok {
                 v.set_in_sync(extent);
             } else {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::node::state::{Conn, Disk, Role, State};
 use crate::wire::Packet;
-use crate::wire::packet::StateWord;
+use crate::wire::packet::{BlockRange, StateWord};
 
 /// The target of a resync that lacks some blocks, which it cannot write yet.
 fn syncing() -> World {
@@ -19,10 +19,10 @@ fn syncing() -> World {
     world
 }
 
-/// The first node hears this from its peer, on the socket for data.
-fn hears(world: &mut World, packet: Packet) {
-    let socket = world.hosts[0].node.link().data.unwrap();
-    world.input(0, Input::Packet { socket, volume: VOLUME, packet, payload: None });
+/// A node hears this from its peer, on the socket for data.
+fn hears(world: &mut World, host: usize, packet: Packet) {
+    let socket = world.hosts[host].node.link().data.unwrap();
+    world.input(host, Input::Packet { socket, volume: VOLUME, packet, payload: None });
 }
 
 /// What a target says that is Connected again with a disk that is worth so much.
@@ -44,8 +44,28 @@ fn connected_with(disk: Disk) -> Packet {
 fn a_source_ends_the_run_when_its_target_ended_it_with_failures() {
     let mut world = syncing();
     let before = world.uuids(0);
-    hears(&mut world, connected_with(Disk::Inconsistent));
+    hears(&mut world, 0, connected_with(Disk::Inconsistent));
     assert_eq!(world.hosts[0].state(), "Connected Primary/Secondary UpToDate/Inconsistent");
     assert_eq!(world.uuids(0), before, "the UUIDs say that blocks are missing");
     assert!(world.hosts[0].node.status().volumes[0].counters.oos > 0);
+}
+
+/// T5, of a target. Holds `outdate` in `on_out_of_sync`: a source that is ahead says that a block is out of sync
+/// while its older content is being written here; that it is written does not make it in sync.
+#[test]
+fn a_block_that_went_out_of_sync_while_it_was_fetched_stays_so() {
+    let mut world = syncing();
+    let sector = Sector::new(4 * 8);
+    hears(&mut world, 1, Packet::OutOfSync(BlockRange { sector, size: 4096 }));
+    let is_set = |world: &World| {
+        let volume = &world.hosts[1].node.volumes[&VOLUME];
+        volume.disk.as_ref().unwrap().bitmap.is_set(sector.bit())
+    };
+    world.release(1);
+    // The first round, and what the two nodes make of it, before a later one fetches the block again.
+    world.step_until(|world| world.hosts[1].node.status().volumes[0].counters.oos < 8 * 4);
+    assert!(is_set(&world), "{}", world.logs());
+    world.settle();
+    assert!(!is_set(&world));
+    world.assert_equal_disks();
 }
