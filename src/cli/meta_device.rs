@@ -5,11 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
-use crate::io::disk::take_patiently;
+use crate::io::disk::{BUSY_PATIENCE, take_patiently};
 use crate::units::SECTOR_BYTES;
 
 /// Where the locks of the minors are (M110).
@@ -76,10 +76,8 @@ impl FileDevice {
     /// If it cannot be opened, is neither block device nor regular file, or is held by somebody
     /// else and must be changed.
     pub fn open(path: &Path, access: Access, exclusive: bool) -> Result<Self, OpenError> {
-        take_patiently(
-            || Self::open_now(path, access, exclusive),
-            |error| matches!(error, OpenError::Busy { .. }),
-        )
+        let is_busy = |error: &OpenError| matches!(error, OpenError::Busy { .. });
+        take_patiently(BUSY_PATIENCE, || Self::open_now(path, access, exclusive), is_busy)
     }
 
     fn open_now(path: &Path, access: Access, exclusive: bool) -> Result<Self, OpenError> {
@@ -194,16 +192,11 @@ impl MinorLock {
         let path = PathBuf::from(format!("{LOCK_DIR}/drbd-147-{minor}"));
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let Ok(file) = options.open(&path) else { return Ok(Self { _file: None }) };
-        let deadline = Instant::now() + LOCK_PATIENCE;
-        loop {
-            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: Some(file) }),
-                Err(_) if Instant::now() < deadline => {
-                    // The kernel has no wait with a deadline for these locks.
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(_) => return Err(OpenError::MinorLocked { minor, holder: lock_holder(&file) }),
-            }
+        // The kernel has no wait with a deadline for these locks.
+        let lock = || fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+        match take_patiently(LOCK_PATIENCE, lock, |_| true) {
+            Ok(()) => Ok(Self { _file: Some(file) }),
+            Err(_) => Err(OpenError::MinorLocked { minor, holder: lock_holder(&file) }),
         }
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::DiscardSettings;
 use crate::buffer::Buf;
 use crate::control::messages::Discarded;
+use crate::node::decision::compare::masked;
 use crate::node::keep::{Blocks, KeepAnswer, KeepAsk};
 
 /// Before this name of what was kept, in the name of its export.
@@ -91,8 +92,9 @@ impl Store {
                 }
             }
             KeepAsk::Resume { winner } => match self.unfinished(resource, volume) {
-                // The lowest bit is the role of the node.
-                Some((_, index)) if index.winner & !1 == winner & !1 => KeepAnswer::Missing(index.missing),
+                Some((_, index)) if masked(index.winner) == masked(winner) => {
+                    KeepAnswer::Missing(index.missing)
+                }
                 Some(_) => {
                     self.give_up(resource, volume, "other data than those it was begun for took its place");
                     KeepAnswer::Missing(Vec::new())

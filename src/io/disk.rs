@@ -113,19 +113,20 @@ pub enum DiskError {
 
 /// How long a device may stay in use by a daemon that was killed: the kernel ends a ring's last operations, and lets
 /// go of its files, some time after the process is gone.
-const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts: there is no event to wait for.
 const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Repeats an attempt to take a device while somebody else holds it, for as long as a killed daemon may. Blocks.
+/// Repeats an attempt to take a device or a lock while somebody else holds it, for so long at most. Blocks.
 ///
 /// # Errors
 /// That of the last attempt.
 pub fn take_patiently<T, E>(
+    patience: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
     is_busy: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
-    let end = Instant::now() + BUSY_PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         match attempt() {
             Err(error) if is_busy(&error) && Instant::now() < end => std::thread::sleep(BUSY_INTERVAL),
@@ -143,7 +144,8 @@ pub fn take_patiently<T, E>(
 /// [`DiskError`]: what is wrong with which path.
 pub fn open(place: &DiskPlace) -> Result<OpenedDisk, DiskError> {
     let open_device = |path: &Path, sharing| {
-        take_patiently(|| open_device(path, sharing), |error| matches!(error, DiskError::Busy { .. }))
+        let is_busy = |error: &DiskError| matches!(error, DiskError::Busy { .. });
+        take_patiently(BUSY_PATIENCE, || open_device(path, sharing), is_busy)
     };
     let data = open_device(&place.data, Sharing::Exclusive)?;
     let sharing = match place.place {
@@ -364,6 +366,7 @@ mod tests {
         let (path, (begun, waits)) = (file.path().to_owned(), std::sync::mpsc::channel());
         let second = std::thread::spawn(move || {
             take_patiently(
+                BUSY_PATIENCE,
                 || {
                     let opened = open_device(&path, Sharing::Exclusive);
                     let _ = begun.send(opened.is_err());

@@ -69,7 +69,7 @@ pub(super) struct NetConfig {
 
 impl NetConfig {
     pub(super) fn ping_timeout(&self) -> Duration {
-        Duration::from_millis(u64::from(self.options.ping_timeout_ds) * 100)
+        tenths(u64::from(self.options.ping_timeout_ds))
     }
 
     /// How long a step of the greeting may take (W12, W16): at least 5 s.
@@ -82,7 +82,7 @@ impl NetConfig {
             connect: Duration::from_secs(u64::from(self.options.connect_int_s)),
             settle: match self.options.socket_check_timeout_ds {
                 0 => self.ping_timeout(),
-                ds => Duration::from_millis(u64::from(ds) * 100),
+                ds => tenths(u64::from(ds)),
             },
             first_packet: self.ping_timeout() * 4,
         }
@@ -91,14 +91,19 @@ impl NetConfig {
     /// Without progress for so long a send queue is stalled (D172); 0 tries never give up.
     pub(super) fn send_timeout(&self) -> Duration {
         let tries = self.options.ko_count.max(1);
-        Duration::from_millis(u64::from(self.options.timeout_ds) * 100 * u64::from(tries))
+        tenths(u64::from(self.options.timeout_ds) * u64::from(tries))
     }
 
     /// A request unanswered for so long ends the connection (D173); `None` if that is off.
     pub(super) fn request_timeout(&self) -> Option<Duration> {
-        let ms = u64::from(self.options.timeout_ds) * 100 * u64::from(self.options.ko_count);
-        (ms > 0).then(|| Duration::from_millis(ms))
+        let ds = u64::from(self.options.timeout_ds) * u64::from(self.options.ko_count);
+        (ds > 0).then(|| tenths(ds))
     }
+}
+
+/// So many tenths of a second, the unit of the options' times.
+const fn tenths(ds: u64) -> Duration {
+    Duration::from_millis(ds * 100)
 }
 
 /// Where the connection stands. The states that users see are in `Link::cstate`.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use super::Node;
 use super::decision::Action;
-use super::decision::compare::{self, Relation, Side, Uuids};
+use super::decision::compare::{self, Relation, Side, Uuids, masked};
 use super::decision::handshake::{Facts, Next, Outcome, decide};
 use super::effect::Effect;
 use super::handlers::Waiter;
@@ -194,9 +194,9 @@ impl Node {
     pub(super) fn count_bits_from_peer(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(theirs) = v.peer_uuids else { return };
-        let same = |uuid: u64| (uuid ^ theirs.current) & !1 == 0;
+        let same = |uuid: u64| masked(uuid) == masked(theirs.current);
         let [current, bitmap, history @ ..] = v.uuids();
-        let Some(known) = history.into_iter().find(|uuid| same(*uuid) && *uuid & !1 != 0) else { return };
+        let Some(known) = history.into_iter().find(|uuid| same(*uuid) && masked(*uuid) != 0) else { return };
         if same(current) || same(bitmap) {
             return;
         }

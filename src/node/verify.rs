@@ -297,16 +297,6 @@ impl Node {
         v.ranges.hold(extent, Holder::Verify(id));
     }
 
-    /// Lets a block go: it is judged, or will not be.
-    fn end_block(&mut self, volume: VolumeId, block: &Block) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if let Some(verify) = v.verify.as_mut() {
-            verify.blocks.remove(&block.extent.start());
-        }
-        v.ranges.release(Holder::Verify(block.id));
-        self.retry_waiting(volume);
-    }
-
     /// Asks for, or reads, the blocks whose writes have ended.
     fn serve_verify(&mut self, volume: VolumeId) {
         let Some(verify) = self.volumes.get(&volume).and_then(|v| v.verify.as_ref()) else { return };
@@ -499,7 +489,7 @@ impl Node {
         true
     }
 
-    /// The verdict about a block: equal or not, or none.
+    /// The verdict about a block, which is let go: equal or not, or none.
     fn judge(&mut self, volume: VolumeId, sector: Sector, equal: Option<bool>) {
         let now = self.now;
         let Some(v) = self.volumes.get_mut(&volume) else { return };
@@ -515,8 +505,9 @@ impl Node {
             // While the block is held: a write that waits for it may clear the bit again.
             v.set_out_of_sync(block.extent);
         }
+        v.ranges.release(Holder::Verify(block.id));
         self.report(volume, ended);
-        self.end_block(volume, &block);
+        self.retry_waiting(volume);
     }
 
     /// Says what differs (D142).

@@ -240,8 +240,11 @@ impl Io for SimIo {
     }
 }
 
-/// A packet that announces features, with no others than these.
+/// A packet that announces features, with no others than these; `None` if nothing changes.
 fn mask_features(bytes: &[u8], mask: u32) -> Option<Vec<u8>> {
+    if mask == u32::MAX {
+        return None; // Nearly always: no packet need be read for that.
+    }
     let Ok(Decoded::Packet { volume, packet, .. }) = decode(bytes, &Dialect::BEFORE_FEATURES) else {
         return None;
     };

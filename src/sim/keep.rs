@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::disk::SimDisk;
+use crate::node::decision::compare::masked;
 use crate::node::keep::{Blocks, KeepAnswer, KeepAsk};
 use crate::units::VolumeId;
 
@@ -53,7 +54,7 @@ impl Kept {
                 KeepAnswer::Missing(blocks)
             }
             KeepAsk::Resume { winner } => {
-                if self.winners.get(&volume).is_none_or(|begun| begun & !1 != winner & !1) {
+                if self.winners.get(&volume).is_none_or(|begun| masked(*begun) != masked(winner)) {
                     self.given_up |= self.is_missing(volume);
                     self.missing.remove(&volume);
                 }

@@ -316,7 +316,7 @@ fn different_current(facts: &Facts) -> Comparison {
 }
 
 /// Without bit 0, which only says who was Primary.
-const fn masked(uuid: u64) -> u64 {
+pub const fn masked(uuid: u64) -> u64 {
     uuid & !1
 }
 

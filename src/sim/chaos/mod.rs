@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use life::Life;
-pub use setup::apply_al;
+pub use setup::{apply_al, create_md};
 
 /// How a life is led.
 #[derive(Clone, Debug, Default)]

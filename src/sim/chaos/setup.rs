@@ -91,16 +91,20 @@ impl Setup {
         } else {
             SimDisk::zeroed("/dev/false", DATA_BYTES as usize)
         };
-        let sectors = disk.meta().len() / 512;
-        // The devices are larger than the least that metadata need.
-        if let Ok(layout) = Layout::new(placement(&disk), sectors, Striping::DEFAULT) {
-            for offset in (layout.al_byte()..layout.al_byte() + layout.al_bytes()).step_by(4096) {
-                let _ = disk.meta().write_at(offset, &initialised_block());
-            }
-            let superblock = Superblock::just_created(4096).encode(&layout);
-            let _ = disk.meta().write_at(layout.superblock_byte(), &superblock);
-        }
+        create_md(&disk);
         disk
+    }
+}
+
+/// What `urbdadm create-md` does. A device too small for metadata is left as it is, and cannot be attached.
+pub fn create_md(disk: &SimDisk) {
+    let sectors = disk.meta().len() / 512;
+    if let Ok(layout) = Layout::new(placement(disk), sectors, Striping::DEFAULT) {
+        for offset in (layout.al_byte()..layout.al_byte() + layout.al_bytes()).step_by(4096) {
+            let _ = disk.meta().write_at(offset, &initialised_block());
+        }
+        let superblock = Superblock::just_created(4096).encode(&layout);
+        let _ = disk.meta().write_at(layout.superblock_byte(), &superblock);
     }
 }
 
