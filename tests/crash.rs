@@ -39,6 +39,8 @@ const SHORT: &str = "connect-int 2; ping-int 2; ping-timeout 10; timeout 15;";
 const GUEST_NUMBER: u8 = 2;
 const GUEST: &str = "10.77.0.2";
 const GUEST_DISK: &str = "/dev/ubda";
+/// Both nodes have their metadata behind their data.
+const INTERNAL: [&str; 2] = ["internal"; 2];
 
 /// Two daemons, one of them without io_uring, metadata beside the data.
 #[test]
@@ -47,7 +49,7 @@ fn two_daemons_lose_nothing_when_they_are_killed() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let ground = Ground { windows: 7, rows: 2 };
-        let disks = ["boole", "cardan"].map(|name| (image(lab, name, 32 << 20), "internal".to_owned()));
+        let disks = ["boole", "cardan"].map(|name| (image(lab, name, 32 << 20), INTERNAL[0].to_owned()));
         daemons(lab, TEST, &budget, ground, disks, "");
     });
 }
@@ -74,14 +76,11 @@ fn a_daemon_with_a_kernel_as_its_peer_loses_nothing() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let images = ["boole", "cardan"].map(|name| image(lab, name, 32 << 20));
-        let conf = conf(SHORT, "", &hosts(&images[0], HOST, GUEST_DISK, GUEST));
+        let conf = conf(SHORT, "", &hosts([(path(&images[0]), HOST), (GUEST_DISK, GUEST)], INTERNAL));
         let boole = UrbdNode::start(lab, "boole", &conf, URING);
         let cardan = KernelNode::boot(lab, "cardan", GUEST_NUMBER, &images[1], &conf);
         let [of_boole, of_cardan] = images;
-        let sides = [
-            Side { node: &boole, image: of_boole, socket: Some(lab.socket_dir("boole").join("nbd.sock")) },
-            Side { node: &cardan, image: of_cardan, socket: None },
-        ];
+        let sides = [Side::served(lab, &boole, of_boole), Side::hidden(&cardan, of_cardan)];
         begin(&sides);
         rounds_on(TEST, &budget, Life::of(sides, Ground { windows: 7, rows: 2 })).end();
         boole.stop();
@@ -95,14 +94,11 @@ fn a_kernel_with_a_daemon_as_its_peer_loses_nothing() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let images = ["boole", "cardan"].map(|name| image(lab, name, 64 << 20));
-        let conf = conf(SHORT, "", &hosts(Path::new(GUEST_DISK), GUEST, path(&images[1]), HOST));
+        let conf = conf(SHORT, "", &hosts([(GUEST_DISK, GUEST), (path(&images[1]), HOST)], INTERNAL));
         let boole = KernelNode::boot(lab, "boole", GUEST_NUMBER, &images[0], &conf);
         let cardan = UrbdNode::start(lab, "cardan", &conf, URING);
         let [of_boole, of_cardan] = images;
-        let sides = [
-            Side { node: &boole, image: of_boole, socket: None },
-            Side { node: &cardan, image: of_cardan, socket: None },
-        ];
+        let sides = [Side::hidden(&boole, of_boole), Side::hidden(&cardan, of_cardan)];
         begin(&sides);
         let mut life = Life::of(sides, Ground { windows: 0, rows: 1 });
         let mut writes = 0;
@@ -120,13 +116,11 @@ fn fio_notices_nothing_when_the_secondary_is_killed() {
     let budget = Budget::wanted();
     Lab::run_within(TEST, budget.limit(), |lab| {
         let images = ["boole", "cardan"].map(|name| image(lab, name, 32 << 20));
-        let conf = conf(PATIENT, "", &hosts(&images[0], HOST, path(&images[1]), HOST_TOO));
+        let on_this_host = [(path(&images[0]), HOST), (path(&images[1]), HOST_TOO)];
+        let conf = conf(PATIENT, "", &hosts(on_this_host, INTERNAL));
         let [boole, cardan] = ["boole", "cardan"].map(|name| UrbdNode::start(lab, name, &conf, URING));
         let [of_boole, of_cardan] = images;
-        let sides = [
-            Side { node: &boole, image: of_boole, socket: None },
-            Side { node: &cardan, image: of_cardan, socket: None },
-        ];
+        let sides = [Side::hidden(&boole, of_boole), Side::hidden(&cardan, of_cardan)];
         begin(&sides);
         let mut life = Life::of(sides, Ground { windows: 0, rows: 1 });
         let socket = lab.socket_dir("boole").join("nbd.sock");
@@ -152,22 +146,11 @@ fn a_disk_that_fails_takes_nothing_with_it() {
             let failing = chance.below(2) as usize;
             let mut images = ["boole", "cardan"].map(|name| image(lab, name, 24 << 20));
             images[failing] = small.image(24 << 20);
-            let sections = hosts(&images[0], HOST, path(&images[1]), HOST_TOO);
-            let conf = conf(PATIENT, "on-io-error detach;", &sections);
+            let on_this_host = [(path(&images[0]), HOST), (path(&images[1]), HOST_TOO)];
+            let conf = conf(PATIENT, "on-io-error detach;", &hosts(on_this_host, INTERNAL));
             let [boole, cardan] = ["boole", "cardan"].map(|name| UrbdNode::start(lab, name, &conf, URING));
             let [of_boole, of_cardan] = images;
-            let sides = [
-                Side {
-                    node: &boole,
-                    image: of_boole,
-                    socket: Some(lab.socket_dir("boole").join("nbd.sock")),
-                },
-                Side {
-                    node: &cardan,
-                    image: of_cardan,
-                    socket: Some(lab.socket_dir("cardan").join("nbd.sock")),
-                },
-            ];
+            let sides = [Side::served(lab, &boole, of_boole), Side::served(lab, &cardan, of_cardan)];
             begin_without_sync(&sides);
             let mut life = Life::of(sides, Ground { windows: 5, rows: 8 });
             life.tally = tally;
@@ -182,12 +165,12 @@ fn a_disk_that_fails_takes_nothing_with_it() {
     });
 }
 
-/// Sections of boole and cardan, given disk and address of each.
-fn hosts(of_boole: &Path, boole: &str, of_cardan: &str, cardan: &str) -> String {
-    let host = |name: &str, disk: &str, address: &str| {
-        format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk internal; }}\n")
+/// Sections of boole and cardan, given disk and address of each, and where each has its metadata.
+fn hosts(disks: [(&str, &str); 2], metas: [&str; 2]) -> String {
+    let host = |name: &str, (disk, address): (&str, &str), meta: &str| {
+        format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk {meta}; }}\n")
     };
-    host("boole", path(of_boole), boole) + &host("cardan", of_cardan, cardan)
+    host("boole", disks[0], metas[0]) + &host("cardan", disks[1], metas[1])
 }
 
 /// Leads rounds on two daemons, given their disks and places of metadata.
@@ -199,19 +182,12 @@ fn daemons(
     disks: [(PathBuf, String); 2],
     disk: &str,
 ) {
-    let host = |name: &str, address: &str, (disk, meta): &(PathBuf, String)| {
-        let disk = path(disk);
-        format!("on {name} {{ device minor 1; disk {disk}; address {address}:7788; meta-disk {meta}; }}\n")
-    };
-    let hosts = host("boole", HOST, &disks[0]) + &host("cardan", HOST_TOO, &disks[1]);
-    let conf = conf(PATIENT, disk, &hosts);
+    let on_this_host = [(path(&disks[0].0), HOST), (path(&disks[1].0), HOST_TOO)];
+    let conf = conf(PATIENT, disk, &hosts(on_this_host, disks.each_ref().map(|(_, meta)| meta.as_str())));
     let boole = UrbdNode::start(lab, "boole", &conf, URING);
     let cardan = UrbdNode::start(lab, "cardan", &conf, PORTABLE);
     let [(of_boole, _), (of_cardan, _)] = disks;
-    let sides = [
-        Side { node: &boole, image: of_boole, socket: Some(lab.socket_dir("boole").join("nbd.sock")) },
-        Side { node: &cardan, image: of_cardan, socket: Some(lab.socket_dir("cardan").join("nbd.sock")) },
-    ];
+    let sides = [Side::served(lab, &boole, of_boole), Side::served(lab, &cardan, of_cardan)];
     begin(&sides);
     let life = rounds_on(test, budget, Life::of(sides, ground));
     life.end();

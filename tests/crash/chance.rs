@@ -2,25 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// A source of chance (splitmix64).
+use urbd::sim::random::Random;
+
+/// A source of chance.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Chance(Random);
 
 impl Chance {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::new(seed))
     }
 
     pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `end`.
     pub(crate) const fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.0.below(end)
     }
 
     /// True once in `times`.
@@ -30,7 +29,7 @@ impl Chance {
 
     /// A source for somebody else.
     pub(crate) const fn split(&mut self) -> Self {
-        Self::new(self.next())
+        Self(self.0.fork())
     }
 
     /// Keeps the processor busy for a random time below `end`: finer than a sleep, for a moment between two events.

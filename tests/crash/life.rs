@@ -10,7 +10,7 @@ use super::chance::Chance;
 use super::clients::{Acks, Clients, open};
 use super::stamps::{CHUNK, CLIENTS, Ground, SECTOR_BYTES, Sheet, describe};
 use crate::harness::Node;
-use crate::harness::lab::poll;
+use crate::harness::lab::{Lab, poll};
 use crate::harness::node::{RESOURCE, STATE_LIMIT};
 
 /// How many complaints of one check are shown.
@@ -25,6 +25,19 @@ pub(crate) struct Side<'a> {
     pub(crate) image: PathBuf,
     /// The daemon's socket for clients; a kernel has none, and is never Primary here.
     pub(crate) socket: Option<PathBuf>,
+}
+
+impl<'a> Side<'a> {
+    /// A daemon whose export clients may open.
+    pub(crate) fn served(lab: &Lab, node: &'a dyn Node, image: PathBuf) -> Self {
+        let socket = lab.socket_dir(node.name()).join("nbd.sock");
+        Self { node, image, socket: Some(socket) }
+    }
+
+    /// A node that no client of this test opens.
+    pub(crate) fn hidden(node: &'a dyn Node, image: PathBuf) -> Self {
+        Self { node, image, socket: None }
+    }
 }
 
 /// What happened so far.

@@ -51,15 +51,20 @@ fn secondary_dies(life: &mut Life<'_>) {
         return both_come_back(life);
     }
     life.revive(other);
+    perhaps_another_dies(life, other);
+}
+
+/// One of them dies while the node that came back is the target of a resync, or none.
+fn perhaps_another_dies(life: &mut Life<'_>, target: usize) {
     match life.chance.below(4) {
         0 => {
-            life.await_resync(other);
-            life.kill(other);
+            life.await_resync(target);
+            life.kill(target);
             some_writes(life, ACKS);
-            life.revive(other);
+            life.revive(target);
         }
         1 => {
-            life.await_resync(other);
+            life.await_resync(target);
             primary_dies_with_all(life);
         }
         _ => {}
@@ -78,19 +83,7 @@ fn primary_dies(life: &mut Life<'_>) {
             some_writes(life, ACKS);
         }
         life.revive(dead);
-        match life.chance.below(4) {
-            0 => {
-                life.await_resync(dead);
-                life.kill(dead);
-                some_writes(life, ACKS);
-                life.revive(dead);
-            }
-            1 => {
-                life.await_resync(dead);
-                primary_dies_with_all(life);
-            }
-            _ => {}
-        }
+        perhaps_another_dies(life, dead);
     } else {
         come_back(life, &[dead]);
     }

@@ -4,12 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use urbd::config::options::{DiskOptions, NetOptions, ResourceOptions};
-use urbd::meta::activity_log::initialised_block;
-use urbd::meta::layout::{Layout, Placement, Striping};
-use urbd::meta::superblock::Superblock;
 use urbd::node::command::{Command, Outcome};
 use urbd::node::status::VolumeStatus;
-use urbd::sim::chaos::apply_al;
+use urbd::sim::chaos::{apply_al, create_md};
 use urbd::sim::client::{Client, Wish};
 use urbd::sim::disk::{Device, SimDisk};
 use urbd::sim::world::{Pending, World};
@@ -54,33 +51,36 @@ impl Machines {
 
     /// The same with these options of `net` and `disk`.
     pub(crate) fn with(net: &[(&str, &str)], disk: &[(&str, &str)]) -> Self {
-        Self::promoted(Self::configured(net, disk))
+        Self::configured(net, disk).promoted()
     }
 
     /// The same with fewer slots in the activity log than extents on the device.
     pub(crate) fn with_few_slots() -> Self {
-        let mut machines = Self::configured(&[], &[]);
-        machines.disk.al_extents = 3;
-        Self::promoted(machines)
+        Self::configured(&[], &[]).few_slots().promoted()
     }
 
     /// In sync, with no features but a kernel's.
     pub(crate) fn of_kernels(disk: &[(&str, &str)]) -> Self {
-        let mut machines = Self::configured(&[], disk);
-        machines.world.mask_features(KERNEL_FEATURES);
-        Self::promoted(machines)
+        Self::configured(&[], disk).kernels().promoted()
     }
 
     /// The same with fewer slots in the activity log than extents on the device.
     pub(crate) fn of_kernels_with_few_slots() -> Self {
-        let mut machines = Self::configured(&[], &[]);
-        machines.disk.al_extents = 3;
-        machines.world.mask_features(KERNEL_FEATURES);
-        Self::promoted(machines)
+        Self::configured(&[], &[]).few_slots().kernels().promoted()
     }
 
-    fn promoted(machines: Self) -> Self {
-        let mut machines = machines.connected();
+    fn few_slots(mut self) -> Self {
+        self.disk.al_extents = 3;
+        self
+    }
+
+    fn kernels(mut self) -> Self {
+        self.world.mask_features(KERNEL_FEATURES);
+        self
+    }
+
+    fn promoted(self) -> Self {
+        let mut machines = self.connected();
         machines.command(A, Command::Primary { volume: VOLUME, force: true });
         machines.reach(IN_SYNC);
         machines.world.run_for(Duration::from_secs(1));
@@ -104,7 +104,9 @@ impl Machines {
     fn connected(self) -> Self {
         let mut machines = self;
         for host in [A, B] {
-            machines.world.add_disk(host, 0, new_disk());
+            let disk = SimDisk::with_meta("/dev/false", DATA_BYTES, META_BYTES);
+            create_md(&disk);
+            machines.world.add_disk(host, 0, disk);
             machines.up(host);
         }
         machines.run_until("the nodes meet", |machines| machines.shows(A).starts_with("Connected"));
@@ -302,16 +304,4 @@ impl Machines {
 fn same_byte(bytes: &[u8]) -> u8 {
     assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a block is not of one write");
     bytes[0]
-}
-
-/// A disk with fresh metadata.
-fn new_disk() -> SimDisk {
-    let disk = SimDisk::with_meta("/dev/false", DATA_BYTES, META_BYTES);
-    let layout = Layout::new(Placement::Flexible, META_BYTES / 512, Striping::DEFAULT).unwrap();
-    for offset in (layout.al_byte()..layout.al_byte() + layout.al_bytes()).step_by(4096) {
-        disk.meta().write_at(offset, &initialised_block()).unwrap();
-    }
-    let superblock = Superblock::just_created(4096).encode(&layout);
-    disk.meta().write_at(layout.superblock_byte(), &superblock).unwrap();
-    disk
 }
