@@ -12,7 +12,7 @@ run_tests = $(CARGO) test --no-fail-fast $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-kernel crash simulate lint fmt doc bench fuzz clean
+.PHONY: help setup build demo test test-unit test-kernel crash simulate mutants lint fmt doc bench fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ crash: setup ## Kill real nodes at random moments and look for what was acknowle
 SEEDS ?= 1..3001
 simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)
 	$(CARGO) run --quiet --profile simulate --example simulate -- --seeds $(SEEDS)
+
+MUTANTS ?=
+mutants: ## Does the simulator find deliberate faults? Hours; MUTANTS='NAME.. --limit SEEDS' for some, or fewer seeds
+	$(CARGO) run --quiet --example mutants -- $(MUTANTS)
 
 lint: ## Check formatting, lints and documentation
 	$(CARGO) fmt --all --check
