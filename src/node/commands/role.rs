@@ -253,10 +253,12 @@ impl Node {
             .is_some_and(|v| v.state.is_suspended() && (!v.postponed.is_empty() || self.log.iter().any(held)))
     }
 
-    /// `outdate` (S44).
+    /// `outdate` (S44). While connected, Z5 would make the wish UpToDate: a disk that is less than
+    /// Outdated is refused before that, or it would be called good by it.
     pub(super) fn step_outdate(&mut self, volume: VolumeId, job: &mut Job) -> Option<Outcome> {
-        if !self.volumes.contains_key(&volume) {
-            return Some(unknown_minor());
+        let Some(v) = self.volumes.get(&volume) else { return Some(unknown_minor()) };
+        if matches!(job.stage, Stage::Start) && v.state.disk < Disk::Outdated {
+            return Some(outcome_of(StateResult::LowerThanOutdated));
         }
         if matches!(job.stage, Stage::Start) {
             let request = TwoPhase::new(volume, StateChange::disk(Disk::Outdated));
