@@ -101,7 +101,8 @@ impl Node {
     }
 
     /// As the resolver, refuses a write of the peer that overlaps own ones (D179, W147). Whether it
-    /// did: such a write is not executed.
+    /// did: such a write is not executed. One that the peer has answered is no rival: the peer wrote
+    /// later than that, and its write only waits until ours is on the local disk.
     pub(super) fn refuse_conflicting(
         &mut self,
         volume: VolumeId,
@@ -111,18 +112,18 @@ impl Node {
         if !self.judges(volume) {
             return false;
         }
-        let mine: Vec<(ReqKey, Extent, bool)> =
-            self.own_writes(volume, extent).map(|(key, req)| (key, req.extent, req.net.pending)).collect();
-        let Some(&(_, first, _)) = mine.first() else { return false };
+        let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending);
+        let mine: Vec<(ReqKey, Extent)> = unanswered.map(|(key, req)| (key, req.extent)).collect();
+        let Some(&(_, first)) = mine.first() else { return false };
         if first != extent {
             let text = format!("concurrent writes: own {first}, the peer's {extent}");
             self.say(LogLevel::Warn, Some(volume), text);
         }
-        let covered = mine.iter().any(|(_, own, _)| own.contains(extent));
+        let covered = mine.iter().any(|(_, own)| own.contains(extent));
         let packet = if covered { Packet::Superseded } else { Packet::RetryWrite };
         // The peer's request leaves its log for good only once it has written ours (T8): its epoch is
         // not acked before.
-        for (key, ..) in mine.into_iter().filter(|(.., unanswered)| *unanswered) {
+        for (key, _) in mine {
             let epoch = self.link_mut().epochs.withheld();
             self.link_mut().withheld.push((key, epoch));
         }
