@@ -118,16 +118,15 @@ impl Node {
         }
         self.effects.push_back(Effect::CloseDisk { volume });
         self.release_activity_waiters(volume);
-        self.give_up_generation(volume);
+        self.forget_copies(volume);
     }
 
-    /// Writes that wait for a new generation (T17) will never see it on this disk: nothing tells that they
-    /// are newer than the peer's data, so they fail.
-    fn give_up_generation(&mut self, volume: VolumeId) {
+    /// What only the disk that was closed has of writes under way counts for nothing (I3): nobody can read
+    /// it there, and no new generation will tell that it is newer than the peer's data (T17, I35). Unless
+    /// the peer still takes them, such writes fail.
+    fn forget_copies(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if !std::mem::take(&mut v.marks.hold_unmirrored) {
-            return;
-        }
+        v.marks.hold_unmirrored = false;
         self.log.fail_unmirrored(volume);
         self.recheck_requests();
     }

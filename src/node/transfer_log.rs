@@ -209,7 +209,7 @@ impl TransferLog {
         req
     }
 
-    /// The local copies of writes that nobody else has count as failed.
+    /// The local copies of writes that nobody else has (yet) count as failed.
     pub(super) fn fail_unmirrored(&mut self, volume: VolumeId) {
         for req in self.slots.iter_mut().flatten() {
             let held = req.volume == volume && req.kind.is_write() && !req.completed && !req.net.ok;
