@@ -59,16 +59,29 @@ impl Node {
         }
         if new.susp_fen && connected {
             change.susp_fen = Some(false);
-            for v in self.volumes.values_mut() {
-                v.marks.new_uuid_due = false;
-                v.marks.hold_unmirrored = false;
-            }
         }
         if change != StateChange::NOTHING {
             if let Some(volume) = self.volume_ids().first().copied() {
                 self.force(volume, change);
             }
+            self.settle_generations_due(connected);
             self.resend_requests();
+        }
+    }
+
+    /// A new generation was due when I/O froze. With the peer back, which gets all that it missed, it
+    /// is not any more; else it is made now. What waits for it to be durable would wait for ever (T17).
+    fn settle_generations_due(&mut self, connected: bool) {
+        if self.states().any(State::is_suspended) {
+            return;
+        }
+        for (id, v) in self.volumes.iter_mut().filter(|(_, v)| v.marks.new_uuid_due) {
+            if connected && v.state.pdsk >= Disk::Inconsistent {
+                v.marks.new_uuid_due = false;
+                v.marks.hold_unmirrored = false;
+            } else {
+                self.worker.push(Work::NewGeneration { volume: *id });
+            }
         }
     }
 

@@ -356,9 +356,15 @@ impl Node {
             Some(volume),
             "Aborting Connect, can not thaw IO with an only Consistent peer",
         );
-        // What it acknowledged and did not confirm by a barrier ack it may have lost: the bits tell.
+        // What it acknowledged and did not confirm by a barrier ack it may have lost: the bits tell. The
+        // log is of all volumes, so each of them that was waiting for a new generation gets it: bits
+        // without one are no reason for a resync when the peer comes back.
         self.connection_lost_requests();
-        self.worker.push(Work::NewGeneration { volume });
+        for (id, v) in &self.volumes {
+            if *id == volume || v.marks.new_uuid_due {
+                self.worker.push(Work::NewGeneration { volume: *id });
+            }
+        }
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");
     }

@@ -176,6 +176,13 @@ impl Worker {
         self.queue.iter()
     }
 
+    /// Takes the first change of the state of another volume out of the queue.
+    fn take_change_of_another(&mut self, volume: VolumeId) -> Option<Work> {
+        let is_one = |work: &Work| matches!(work, Work::AfterState { volume: v, .. } if *v != volume);
+        let at = self.queue.iter().position(is_one)?;
+        self.queue.remove(at)
+    }
+
     /// Drops packets for a socket that is gone.
     pub(super) fn forget_socket(&mut self, gone: SocketId) {
         self.queue.retain(|work| match work {
@@ -199,6 +206,17 @@ impl Node {
     fn block_on(&mut self, work: Work) {
         self.worker.queue.push_front(work);
         self.worker.blocked = true;
+    }
+
+    /// Puts a bitmap back that waits for requests. If they are frozen, what another volume's change sets
+    /// off goes first: it may be what thaws them.
+    fn let_thaw(&mut self, volume: VolumeId, wait: Work) {
+        let frozen = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
+        let change = if frozen { self.worker.take_change_of_another(volume) } else { None };
+        match change {
+            Some(change) => self.worker.push_front([change, wait]),
+            None => self.block_on(wait),
+        }
     }
 
     fn run_work(&mut self, work: Work) {
@@ -234,7 +252,7 @@ impl Node {
             Work::AwaitNetwork { key, .. } => self.link_mut().unsent.push(key),
             Work::SendBitmap { volume, gate_closed } => {
                 if let Some(wait) = self.send_bitmap(volume, gate_closed) {
-                    self.block_on(wait);
+                    self.let_thaw(volume, wait);
                 }
             }
             Work::WaitSyncUuid { volume } => self.wait_sync_uuid(volume),
