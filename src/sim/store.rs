@@ -97,8 +97,15 @@ impl Store {
     pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<u64, DiskFault> {
         self.check(offset, data.len() as u64)?;
         self.clock += 1;
-        for (number, sector) in (offset / SECTOR_BYTES..).zip(data.chunks_exact(SECTOR)) {
-            self.remember(number, sector);
+        for (page, at, part) in parts(offset, data.len()) {
+            // A page that is not there is zeroes on the medium, too.
+            if is_zero(&data[part.clone()]) && !self.pages.contains_key(&page) {
+                continue;
+            }
+            let first = (page * PAGE as u64 + at as u64) / SECTOR_BYTES;
+            for (number, sector) in (first..).zip(data[part].chunks_exact(SECTOR)) {
+                self.remember(number, sector);
+            }
         }
         self.put(offset, data);
         Ok(self.clock)
@@ -175,22 +182,39 @@ impl Store {
 
     fn put(&mut self, offset: u64, data: &[u8]) {
         for (page, at, part) in parts(offset, data.len()) {
-            let bytes = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
-            bytes[at..at + part.len()].copy_from_slice(&data[part]);
+            let data = &data[part];
+            match self.pages.get_mut(&page) {
+                Some(bytes) => bytes[at..at + data.len()].copy_from_slice(data),
+                None if is_zero(data) => {}
+                None => {
+                    let mut bytes = Box::new([0; PAGE]);
+                    bytes[at..at + data.len()].copy_from_slice(data);
+                    self.pages.insert(page, bytes);
+                }
+            }
         }
     }
 
     fn remember(&mut self, number: u64, sector: &[u8]) {
-        let mut before = [0; SECTOR];
-        if !self.volatile.contains_key(&number) {
-            // Its device was checked to be that long.
-            let _ = self.read_at(number * SECTOR_BYTES, &mut before);
-        }
-        let Versions(versions) = self.volatile.entry(number).or_insert_with(|| Versions(vec![(0, before)]));
         let mut bytes = [0; SECTOR];
         bytes.copy_from_slice(sector);
-        versions.push((self.clock, bytes));
+        if let Some(Versions(versions)) = self.volatile.get_mut(&number) {
+            versions.push((self.clock, bytes));
+            return;
+        }
+        let mut before = [0; SECTOR];
+        // Its device was checked to be that long.
+        let _ = self.read_at(number * SECTOR_BYTES, &mut before);
+        // Whichever version of equal ones survives, it is the same.
+        if before != bytes {
+            self.volatile.insert(number, Versions(vec![(0, before), (self.clock, bytes)]));
+        }
     }
+}
+
+fn is_zero(data: &[u8]) -> bool {
+    const ZEROES: [u8; PAGE] = [0; PAGE];
+    data.chunks(PAGE).all(|part| part == &ZEROES[..part.len()])
 }
 
 /// The pages that a range touches: number, offset in it, and the part of the range.

@@ -10,6 +10,9 @@
 //!                      └── reach: what met what   └── states ─► checks ◄┘ oracle
 //! ```
 
+mod acts;
+mod admin;
+mod book;
 mod life;
 pub mod oracle;
 pub mod plan;

@@ -113,6 +113,11 @@ impl Oracle {
         self.copies[host].values_mut().for_each(|must| must.seen = 0);
     }
 
+    /// A copy is gone: there is a new disk in its place.
+    pub fn blank(&mut self, host: HostId) {
+        self.copies[host].clear();
+    }
+
     /// A copy was made the same as the other one; what that had to have when this began is durable.
     pub fn synced(&mut self, source: HostId, target: HostId, began: &Snapshot) {
         self.tick += 1;

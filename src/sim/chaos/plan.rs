@@ -37,6 +37,8 @@ pub enum Action {
     },
     /// A machine starts, and brings the resource up.
     Boot(HostId),
+    /// The disk of a machine that is down is replaced by a new one (F7).
+    Replace(HostId),
     /// The next so many operations of this kind fail on a device (F3).
     DiskErrors {
         /// Whose.
@@ -73,11 +75,17 @@ pub enum Admin {
     /// Ends the clients, then `secondary`.
     Demote,
     /// `detach`
-    Detach,
+    Detach {
+        /// `--force`
+        force: bool,
+    },
     /// `attach`
     Attach,
     /// `disconnect`
-    Disconnect,
+    Disconnect {
+        /// `--force`
+        force: bool,
+    },
     /// `connect`
     Connect,
     /// `outdate`
@@ -90,8 +98,14 @@ pub enum Admin {
     SuspendIo,
     /// `resume-io`
     ResumeIo,
+    /// `verify`
+    Verify,
+    /// `disk-options --al-extents`, with fewer slots than any file may ask for
+    FewSlots,
     /// `invalidate`
     Invalidate,
+    /// `invalidate-remote`
+    InvalidateRemote,
 }
 
 /// An action at its time.
@@ -191,9 +205,10 @@ fn action(random: &mut Random, weights: Weights) -> Action {
             _ => Action::Pause(host, random.below(3_000) as u32),
         }
     } else if within(crashes) {
-        match random.below(5) {
-            0 => Action::Kill(host),
-            1 | 2 => Action::PowerLoss { host, all: random.below(2) == 0 },
+        match random.below(11) {
+            0 | 1 => Action::Kill(host),
+            2..6 => Action::PowerLoss { host, all: random.below(2) == 0 },
+            6 => Action::Replace(host),
             _ => Action::Boot(host),
         }
     } else if within(disk_errors) {
@@ -207,12 +222,16 @@ fn action(random: &mut Random, weights: Weights) -> Action {
 }
 
 fn command(random: &mut Random) -> Admin {
-    const ALL: [(u64, Admin); 12] = [
+    const ALL: [(u64, Admin); 17] = [
         (6, Admin::Promote),
         (5, Admin::Demote),
-        (2, Admin::Detach),
-        (2, Admin::Attach),
-        (2, Admin::Disconnect),
+        (2, Admin::Detach { force: false }),
+        (1, Admin::Detach { force: true }),
+        (3, Admin::Attach),
+        (2, Admin::Disconnect { force: false }),
+        (1, Admin::Disconnect { force: true }),
+        (1, Admin::Verify),
+        (1, Admin::FewSlots),
         (3, Admin::Connect),
         (1, Admin::Outdate),
         (1, Admin::PauseSync),
@@ -220,6 +239,7 @@ fn command(random: &mut Random) -> Admin {
         (1, Admin::SuspendIo),
         (2, Admin::ResumeIo),
         (1, Admin::Invalidate),
+        (1, Admin::InvalidateRemote),
     ];
     let mut left = random.below(ALL.iter().map(|(weight, _)| weight).sum());
     for (weight, admin) in ALL {

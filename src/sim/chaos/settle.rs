@@ -7,7 +7,10 @@ use super::super::events::HostId;
 use super::super::io::Pace;
 use super::super::store::Faults;
 use super::super::weather::Weather;
-use super::life::{Life, Task, VOLUME};
+use super::admin::Task;
+use super::book::Book;
+use super::life::Life;
+use super::plan::Admin;
 use super::view::View;
 use crate::node::command::Command;
 
@@ -29,7 +32,8 @@ impl Life {
             }
             self.help(round);
         }
-        let words = self.views.each_ref().map(View::words);
+        let views = self.books.iter().flat_map(|book| &book.views);
+        let words: Vec<String> = views.map(View::words).collect();
         let why = self.unrest().unwrap_or_else(|| "an administrator is not done".into());
         Err(format!("after {ROUNDS} rounds of help the pair has not found together ({why}): {words:?}"))
     }
@@ -41,82 +45,102 @@ impl Life {
             self.world.set_pace(host, Pace::default());
             self.world.pause(host, Duration::ZERO);
             self.world.set_exit(host, "fence-peer", 1);
-            let disk = self.disk(host);
-            disk.devices().for_each(|device| device.set_faults(Faults::default()));
+            for book in &self.books {
+                let disk = book.disk(&self.world, host);
+                disk.devices().for_each(|device| device.set_faults(Faults::default()));
+            }
             self.boot(host);
         }
     }
 
     fn is_settled(&mut self) -> bool {
         self.tasks.iter().all(|tasks| tasks.is_empty())
-            && self.views.iter().all(|view| view.suspended.is_empty())
+            && self.all_views(|view| view.suspended.is_empty())
             && self.unrest().is_none()
     }
 
     /// What an administrator does who looks at both nodes.
     fn help(&mut self, round: u32) {
-        let under_way = [0, 1].map(|host| View::of(&mut self.world, host).under_way);
+        let under_way = [0, 1].map(|host| self.under_way(host));
         self.say(|| format!("── help {round}; under way: {under_way:?}"));
         for host in [0, 1] {
-            if !self.tasks[host].is_empty() {
-                continue;
+            if self.tasks[host].is_empty() {
+                self.help_one(host, round);
             }
-            self.help_one(host, round);
         }
         // What still waits gets its chance before; then nobody needs a Primary.
         for host in [0, 1] {
             match round {
                 3 => self.tasks[host].push_back(Task::EndClients),
-                4.. if self.views[host].is_primary() => {
-                    self.tasks[host].push_back(Task::Command(Command::Secondary { volume: VOLUME }));
+                4.. if self.books.iter().any(|book| book.views[host].is_primary()) => {
+                    self.order(host, Admin::Demote, 0);
                 }
                 _ => {}
             }
         }
-        let apart = self.views.iter().any(|view| view.conn == "StandAlone");
+        let apart = !self.all_views(|view| view.conn != "StandAlone");
         if apart && self.tasks.iter().all(|tasks| tasks.is_empty()) {
-            if self.split_brain { self.resolve() } else { self.reconnect() }
+            if self.is_split() { self.resolve() } else { self.reconnect() }
         }
-        if self.is_without_good_data() {
-            // Only an administrator can know whose data is best; both are what they are.
-            let better = usize::from(self.views[1].disk > self.views[0].disk);
-            self.split_brain = true;
-            self.tasks[better].push_back(Task::Command(Command::Primary { volume: VOLUME, force: true }));
+        for number in 0..self.books.len() {
+            let book = &mut self.books[number];
+            if is_without_good_data(book) {
+                // Only an administrator can know whose data is best; both are what they are.
+                let better = usize::from(book.views[1].disk > book.views[0].disk);
+                book.split_brain = true;
+                let force = Command::Primary { volume: book.volume, force: true };
+                self.tasks[better].push_back(Task::Command(force));
+            }
         }
     }
 
+    fn is_split(&self) -> bool {
+        self.books.iter().any(|book| book.split_brain)
+    }
+
     fn help_one(&mut self, host: HostId, round: u32) {
-        let View { there, disk, peer_disk, suspended, conn, .. } = self.views[host].clone();
-        if !there {
+        if !self.world.has_resource(host) || self.books.iter().any(|book| book.views[host].disk.is_empty()) {
             return self.bring_up(host);
         }
+        for number in 0..self.books.len() {
+            self.help_volume(host, number, round);
+        }
+    }
+
+    fn help_volume(&mut self, host: HostId, number: usize, round: u32) {
+        let volume = self.books[number].volume;
+        let View { disk, peer_disk, suspended, conn, .. } = self.books[number].views[host].clone();
+        let split = self.is_split();
+        let tasks = &mut self.tasks[host];
         let lost = round > 3 && suspended.iter().any(|reason| reason == "no-data");
         if lost || suspended.iter().any(|reason| reason == "user") {
-            self.tasks[host].push_back(Task::Command(Command::ResumeIo { volume: VOLUME }));
+            tasks.push_back(Task::Command(Command::ResumeIo { volume }));
         }
         if conn.starts_with("Paused") {
-            self.tasks[host].push_back(Task::Command(Command::ResumeSync { volume: VOLUME }));
+            tasks.push_back(Task::Command(Command::ResumeSync { volume }));
         }
-        if disk == "Diskless" || disk.is_empty() {
+        let disconnect = Task::Command(Command::Disconnect { force: false });
+        if disk == "Diskless" {
             // A split brain that an attach shows ends the attach, and the node goes on without a disk.
-            if self.split_brain && conn == "Connected" {
-                let disconnect = Task::Command(Command::Disconnect { force: false });
+            if split && conn == "Connected" {
                 let connect = Task::Connect { discard_my_data: host == VICTIM };
-                self.tasks[host].extend([disconnect, Task::Attach, connect]);
+                tasks.extend([disconnect, Task::Attach(volume), connect]);
             } else {
-                self.tasks[host].push_back(Task::Attach);
+                tasks.push_back(Task::Attach(volume));
             }
+        } else if round > 1 && conn == "Connected" && disk == "Inconsistent" && peer_disk == "UpToDate" {
+            // Writes failed on this disk (pass_on): only a new connection brings the blocks.
+            tasks.extend([disconnect, Task::Connect { discard_my_data: false }]);
         }
-        // Writes failed on this disk (pass_on): only a new connection brings the blocks.
-        if round > 1 && conn == "Connected" && disk == "Inconsistent" && peer_disk == "UpToDate" {
-            let disconnect = Task::Command(Command::Disconnect { force: false });
-            self.tasks[host].extend([disconnect, Task::Connect { discard_my_data: false }]);
-        }
+    }
+
+    fn stands_alone(&self, host: HostId) -> bool {
+        self.books.iter().any(|book| book.views[host].conn == "StandAlone")
     }
 
     fn reconnect(&mut self) {
         for host in [0, 1] {
-            if self.views[host].conn == "StandAlone" {
+            if self.stands_alone(host) {
                 self.tasks[host].push_back(Task::Connect { discard_my_data: false });
             }
         }
@@ -124,21 +148,16 @@ impl Life {
 
     /// The written procedure for a split brain: the second node gives up what it alone has.
     fn resolve(&mut self) {
-        let volume = VOLUME;
-        let victim = VICTIM;
-        self.tasks[victim].extend([
-            Task::EndClients,
-            Task::Command(Command::Disconnect { force: true }),
-            Task::Command(Command::Secondary { volume }),
-            Task::Connect { discard_my_data: true },
-        ]);
-        if self.views[1 - victim].conn == "StandAlone" {
-            self.tasks[1 - victim].push_back(Task::Connect { discard_my_data: false });
+        self.order(VICTIM, Admin::Disconnect { force: true }, 0);
+        self.order(VICTIM, Admin::Demote, 0);
+        self.tasks[VICTIM].push_back(Task::Connect { discard_my_data: true });
+        if self.stands_alone(1 - VICTIM) {
+            self.tasks[1 - VICTIM].push_back(Task::Connect { discard_my_data: false });
         }
     }
+}
 
-    fn is_without_good_data(&self) -> bool {
-        let bad = |view: &View| matches!(view.disk.as_str(), "Inconsistent" | "Outdated" | "Consistent");
-        self.views.iter().all(bad) && self.views.iter().all(|view| view.conn == "Connected")
-    }
+fn is_without_good_data(book: &Book) -> bool {
+    let bad = |view: &View| matches!(view.disk.as_str(), "Inconsistent" | "Outdated" | "Consistent");
+    book.views.iter().all(bad) && book.views.iter().all(|view| view.conn == "Connected")
 }

@@ -10,8 +10,9 @@ use crate::meta::activity_log::initialised_block;
 use crate::meta::layout::{Layout, Placement, Striping};
 use crate::meta::superblock::Superblock;
 
-/// Bytes of the data device: a few extents of the activity log more than it has slots.
-const DATA_BYTES: u64 = 40 << 20;
+/// Bytes of the data device: a few extents of the activity log more than it has slots, and a last block that
+/// is not whole.
+const DATA_BYTES: u64 = (20 << 20) + 5 * 512;
 const META_BYTES: u64 = 1 << 20;
 
 /// How the pair is configured.
@@ -20,6 +21,9 @@ pub(super) struct Setup {
     pub(super) net: NetOptions,
     pub(super) disk: DiskOptions,
     pub(super) resource: ResourceOptions,
+    pub(super) volumes: u16,
+    /// `allow-two-primaries`, and both are promoted.
+    pub(super) two_primaries: bool,
     pub(super) separate_meta: bool,
     /// What fence-peer answers: 7 (and the peer loses its power), or a failure.
     pub(super) fences: bool,
@@ -44,6 +48,11 @@ impl Setup {
         if asynchronous || pick(5) {
             set_net("protocol", if asynchronous { "A" } else { "B" });
         }
+        let two_primaries = net.protocol == Protocol::C && pick(15);
+        let mut set_net = |name: &str, value: &str| drop(net.set(name, Some(value)));
+        if two_primaries {
+            set_net("allow-two-primaries", "yes");
+        }
         if pick(20) {
             set_net("data-integrity-alg", "crc32c");
         }
@@ -54,6 +63,7 @@ impl Setup {
         if pick(20) {
             set_net("max-epoch-size", "4");
         }
+        let volumes = if pick(25) { 2 } else { 1 };
         let mut set_disk = |name: &str, value: &str| drop(disk.set(name, Some(value)));
         let fencing = match pick(60) {
             true => "dont-care",
@@ -76,7 +86,16 @@ impl Setup {
             let _ = resource.set("on-no-data-accessible", Some("suspend-io"));
         }
         let (separate_meta, fences) = (pick(70), pick(70));
-        Self { net, disk, resource, separate_meta, fences, depth: 1 + random.below(4) as usize }
+        Self {
+            net,
+            disk,
+            resource,
+            volumes,
+            two_primaries,
+            separate_meta,
+            fences,
+            depth: 1 + random.below(4) as usize,
+        }
     }
 
     /// Whether a write is on both disks when it is answered.

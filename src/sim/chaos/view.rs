@@ -1,7 +1,7 @@
 //! What a node shows of itself.
 
-use super::super::events::HostId;
-use super::super::world::World;
+use crate::node::status::ResourceStatus;
+use crate::units::VolumeId;
 
 /// A node as seen from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,14 +17,17 @@ pub(super) struct View {
     /// Whatever is under way: disk operations, requests sent to the peer and of the peer, clients' ones,
     /// epochs beside the current one.
     pub(super) under_way: [u64; 5],
+    /// The size of the device in sectors.
+    pub(super) sectors: u64,
     /// Blocks out of sync.
     pub(super) bits: u64,
 }
 
 impl View {
-    pub(super) fn of(world: &mut World, host: HostId) -> Self {
-        let Some(status) = world.status(host) else { return Self::default() };
-        let Some(v) = status.volumes.into_iter().next() else {
+    /// What a node says of a volume, if it is up and says something.
+    pub(super) fn of(status: Option<&ResourceStatus>, volume: VolumeId) -> Self {
+        let Some(status) = status else { return Self::default() };
+        let Some(v) = status.volumes.iter().find(|v| v.volume == volume.0).cloned() else {
             return Self { there: true, ..Self::default() };
         };
         let c = v.counters;
@@ -34,9 +37,10 @@ impl View {
             role: v.role,
             disk: v.disk,
             peer_disk: v.peer_disk,
-            suspended: status.suspended,
+            suspended: status.suspended.clone(),
             uuids: v.uuids,
             under_way: [c.lo, c.pe, c.ua, c.ap, c.ep.saturating_sub(1)],
+            sectors: v.size_sectors,
             bits: c.oos / 4,
         }
     }

@@ -12,7 +12,6 @@ use super::oracle::{Oracle, Snapshot, WriteId};
 use crate::node::command::Command;
 use crate::units::{Moment, SECTOR_BYTES, VolumeId};
 
-const VOLUME: VolumeId = VolumeId(0);
 /// Sectors in 4 MiB: an extent of the activity log.
 const EXTENT: u64 = 8192;
 
@@ -20,6 +19,7 @@ const EXTENT: u64 = 8192;
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) host: HostId,
+    pub(super) volume: VolumeId,
     client: Option<Client>,
     opening: Option<Pending>,
     requests: Vec<Request>,
@@ -74,6 +74,10 @@ pub(super) struct Facts {
     /// For each machine's copy a number that stays the same while every write of the program's node gets
     /// there before it is answered; `None` while that is not so.
     pub(super) copies: [Option<u64>; 2],
+    /// The size of the device in sectors.
+    pub(super) sectors: u64,
+    /// Both nodes may be Primary.
+    pub(super) two_primaries: bool,
     /// Requests that may be under way.
     pub(super) depth: usize,
     /// New requests are made.
@@ -81,9 +85,10 @@ pub(super) struct Facts {
 }
 
 impl Program {
-    pub(super) fn new(host: HostId) -> Self {
+    pub(super) fn new(host: HostId, volume: VolumeId) -> Self {
         Self {
             host,
+            volume,
             client: None,
             opening: None,
             requests: Vec::new(),
@@ -137,7 +142,7 @@ impl Program {
         if let Some(outcome) = self.opening.as_ref().and_then(Pending::outcome) {
             self.opening = None;
             if outcome.is_success() {
-                self.client = Some(world.let_in(self.host, VOLUME));
+                self.client = Some(world.let_in(self.host, self.volume));
             }
         }
         if let Some(client) = &mut self.client {
@@ -155,7 +160,8 @@ impl Program {
         }
         self.next_at = now.after(pause(random));
         if self.client.is_none() && self.opening.is_none() && facts.open {
-            self.opening = Some(world.start(self.host, Command::Open { volume: VOLUME, read_only: false }));
+            let open = Command::Open { volume: self.volume, read_only: false };
+            self.opening = Some(world.start(self.host, open));
         } else if self.client.is_some() && self.requests.len() < facts.depth {
             self.ask(world, oracle, random, facts);
         }
@@ -164,7 +170,7 @@ impl Program {
 
     fn ask(&mut self, world: &mut World, oracle: &mut Oracle, random: &mut Random, facts: Facts) {
         let Some(client) = &mut self.client else { return };
-        let sectors = place(random, world.disk(self.host, 0).map_or(0, |disk| disk.len() as u64));
+        let sectors = place(random, facts.sectors);
         let (first, count) = (sectors.start, sectors.end - sectors.start);
         let (offset, len) = (first * SECTOR_BYTES, (count * SECTOR_BYTES) as u32);
         let (cookie, kind) = match random.below(20) {
@@ -224,7 +230,10 @@ impl Program {
             }
             Kind::Write { id, durable } => oracle.done(id, copies, durable),
             Kind::Trim => {}
-            Kind::Flush { then } => copies.for_each(|host| oracle.flushed(host, &then[host])),
+            // The flush of one of two Primaries says nothing of what the other one wrote to its own disk.
+            Kind::Flush { then } => copies
+                .filter(|copy| *copy == host || !facts.two_primaries)
+                .for_each(|copy| oracle.flushed(copy, &then[copy])),
         }
         Ok(())
     }
@@ -241,13 +250,12 @@ fn pause(random: &mut Random) -> Duration {
 
 /// A few sectors at one of few places, so that requests meet: some blocks at the beginning of each extent,
 /// across the border of two, and the tail of the device.
-fn place(random: &mut Random, disk_bytes: u64) -> Range<u64> {
-    let extents = disk_bytes / SECTOR_BYTES / EXTENT - 1; // The last one may hold metadata.
-    let extent = random.below(extents);
+fn place(random: &mut Random, device: u64) -> Range<u64> {
+    let extent = random.below(device.div_ceil(EXTENT)) * EXTENT;
     let base = match random.below(12) {
-        0 => (extent + 1) * EXTENT - 4,
-        1 => extents * EXTENT - 16,
-        _ => extent * EXTENT + random.below(6) * 8,
+        0 => (extent + EXTENT - 4).min(device - 16),
+        1 => device - 8 - device % 8,
+        _ => extent + random.below(6) * 8,
     };
     let (skip, count) = match random.below(6) {
         0 => (random.below(8), 1),
@@ -255,6 +263,6 @@ fn place(random: &mut Random, disk_bytes: u64) -> Range<u64> {
         2 => (0, 16),
         _ => (0, 8),
     };
-    let end = (base + skip + count).min(extents * EXTENT + 8);
+    let end = (base + skip + count).min(device);
     (base + skip).min(end - 1)..end
 }

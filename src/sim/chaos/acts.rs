@@ -1,0 +1,99 @@
+//! The actions of a plan, carried out.
+
+use std::time::Duration;
+
+use super::super::events::HostId;
+use super::super::io::Pace;
+use super::super::store::Faults;
+use super::super::weather::Weather;
+use super::life::Life;
+use super::plan::{Action, DiskError};
+use crate::units::Moment;
+
+impl Life {
+    /// The action of this number happens.
+    pub(super) fn act(&mut self, number: usize, action: Action) {
+        match action {
+            Action::Silence(host) => self.world.hold(host, true),
+            Action::Cut => self.world.cut(),
+            Action::Join => self.world.join(),
+            Action::Break => drop(self.world.break_connection()),
+            Action::Jitter(ms) => {
+                let spread = Duration::from_millis(u64::from(ms)).max(Duration::from_micros(100));
+                self.world.set_weather(Weather { spread, piece: 3000, ..Weather::default() });
+            }
+            Action::Slow(host, factor) => {
+                self.world.set_pace(host, Pace { factor, stalled_until: Moment::default() });
+            }
+            Action::Stall(host, ms) => {
+                let stalled_until = self.world.now().after(Duration::from_millis(u64::from(ms)));
+                self.world.set_pace(host, Pace { factor: 1, stalled_until });
+            }
+            Action::Pause(host, ms) => self.world.pause(host, Duration::from_millis(u64::from(ms))),
+            Action::Kill(host) => self.kill(host),
+            Action::PowerLoss { host, all } => self.power_loss(host, all),
+            Action::Boot(host) => self.boot(host),
+            Action::Replace(host) => self.replace_disk(host, number),
+            Action::DiskErrors { host, meta, kind, times } => {
+                self.disk_errors(host, number, meta, kind, times);
+            }
+            Action::Admin(host, admin) => self.order(host, admin, number),
+        }
+    }
+
+    fn kill(&mut self, host: HostId) {
+        self.world.crash(host);
+        self.books.iter_mut().for_each(|book| book.oracle.killed(host));
+        self.gone(host);
+    }
+
+    pub(super) fn power_loss(&mut self, host: HostId, all: bool) {
+        if self.world.is_up(host) {
+            self.world.lose_power(host, all);
+            self.books.iter_mut().for_each(|book| book.lost_power(host));
+            self.gone(host);
+        }
+    }
+
+    /// A machine is down, with all that ran on it.
+    fn gone(&mut self, host: HostId) {
+        self.books.iter_mut().for_each(|book| book.gone(host));
+        self.tasks[host].clear();
+        self.pending[host] = None;
+        self.end_programs(host);
+        self.seen = None;
+    }
+
+    pub(super) fn boot(&mut self, host: HostId) {
+        if !self.world.is_up(host) {
+            self.world.boot(host);
+            self.bring_up(host);
+        }
+    }
+
+    /// The disk of a machine that is down is replaced by a new one, while the other node has good data.
+    fn replace_disk(&mut self, host: HostId, number: usize) {
+        let count = self.books.len();
+        let book = &mut self.books[number % count];
+        if !self.world.is_up(host) && book.views[1 - host].disk == "UpToDate" {
+            self.world.add_disk(host, book.volume.0, self.setup.new_disk());
+            book.oracle.blank(host);
+        }
+    }
+
+    fn disk_errors(&mut self, host: HostId, number: usize, meta: bool, kind: DiskError, times: u32) {
+        let count = self.books.len();
+        let book = &mut self.books[number % count];
+        book.discards_failed |= kind == DiskError::Discard;
+        let disk = book.disk(&self.world, host);
+        let device = if meta { disk.meta() } else { disk.data() };
+        device.set_faults(Faults {
+            read: kind == DiskError::Read,
+            write: kind == DiskError::Write,
+            flush: kind == DiskError::Flush,
+            discard: kind == DiskError::Discard,
+            times,
+            idle_flush: false,
+        });
+    }
+}

@@ -1,0 +1,222 @@
+//! One volume of the pair through a life: what its copies may hold, what its nodes show, and the checks that
+//! compare the two.
+
+use super::super::disk::SimDisk;
+use super::super::events::HostId;
+use super::super::world::World;
+use super::oracle::{Oracle, Snapshot};
+use super::setup::Setup;
+use super::view::View;
+use crate::units::{BitIndex, SECTOR_BYTES, VolumeId};
+
+/// A volume, as it is followed through a life.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) volume: VolumeId,
+    pub(super) oracle: Oracle,
+    pub(super) views: [View; 2],
+    /// Grows when the writes of a node begin or end to be on a copy for sure: by node and copy.
+    pub(super) certainties: [[u64; 2]; 2],
+    /// What the source had to have when this node became its target.
+    target_since: [Option<Snapshot>; 2],
+    /// The power failed while it was Primary, and the copies were not the same since.
+    crashed_primary: [bool; 2],
+    /// It was Primary since the link was lost.
+    promoted: [bool; 2],
+    /// A split brain is being resolved: one side loses by decision.
+    pub(super) split_brain: bool,
+    /// Discards failed on some disk.
+    pub(super) discards_failed: bool,
+    /// An administrator gave up a copy.
+    pub(super) invalidated: bool,
+}
+
+impl Book {
+    pub(super) fn new(volume: VolumeId) -> Self {
+        Self {
+            volume,
+            oracle: Oracle::default(),
+            views: Default::default(),
+            certainties: [[0; 2]; 2],
+            target_since: Default::default(),
+            crashed_primary: [false; 2],
+            promoted: [false; 2],
+            split_brain: false,
+            discards_failed: false,
+            invalidated: false,
+        }
+    }
+
+    /// The disk of a machine.
+    pub(super) fn disk(&self, world: &World, host: HostId) -> SimDisk {
+        match world.disk(host, self.volume.0) {
+            Some(disk) => disk,
+            None => unreachable!("each machine was given one"),
+        }
+    }
+
+    /// Which copies a write of this node is on before its client hears of it.
+    fn reached(&self, host: HostId, setup: &Setup) -> [bool; 2] {
+        let view = &self.views[host];
+        let own = view.disk == "UpToDate";
+        let peer = view.peer_disk == "UpToDate" && view.is_connected() && setup.is_synchronous();
+        if host == 0 { [own, peer] } else { [peer, own] }
+    }
+
+    /// For each copy a number that stays the same while every write of the node gets there before it is
+    /// answered; `None` while that is not so.
+    pub(super) fn certain_copies(&self, host: HostId, setup: &Setup) -> [Option<u64>; 2] {
+        let reached = self.reached(host, setup);
+        [0, 1].map(|copy| reached[copy].then_some(self.certainties[host][copy]))
+    }
+
+    /// A node shows this now. Returns what is worth telling.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub(super) fn see(
+        &mut self,
+        world: &World,
+        setup: &Setup,
+        host: HostId,
+        view: View,
+    ) -> Result<Option<String>, String> {
+        let reached = self.reached(host, setup);
+        let before = std::mem::replace(&mut self.views[host], view);
+        let now = self.reached(host, setup);
+        for copy in [0, 1] {
+            self.certainties[host][copy] += u64::from(reached[copy] != now[copy]);
+        }
+        let words = self.views[host].words();
+        let news = (words != before.words()).then_some(words);
+        self.changed(world, setup, host, &before)?;
+        Ok(news)
+    }
+
+    /// A node shows another state than before.
+    fn changed(&mut self, world: &World, setup: &Setup, host: HostId, before: &View) -> Result<(), String> {
+        let view = self.views[host].clone();
+        if before.is_whole() && !view.is_whole() {
+            self.promoted[host] = false;
+        }
+        if view.disk == "Diskless" && before.disk != "Diskless" {
+            self.oracle.killed(host); // What nobody was promised went with the disk.
+        }
+        if view.is_primary() {
+            self.promoted[host] = true;
+            if !before.is_primary() && view.disk == "UpToDate" {
+                let device = self.disk(world, host);
+                self.oracle
+                    .check_copy(host, device.data())
+                    .map_err(|why| format!("{host} was promoted with data that is not there: {why}"))?;
+            }
+        }
+        if view.is_target() && !before.is_target() {
+            self.became_target(world, setup, host)?;
+        }
+        if !view.is_target() && before.is_target() {
+            let began = self.target_since[host].take();
+            if view.is_whole()
+                && let Some(began) = began
+            {
+                self.oracle.synced(1 - host, host, &began);
+                self.crashed_primary = [false; 2];
+                self.split_brain = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// This node's data is about to be overwritten: nothing that was promised may be lost by that,
+    /// unless somebody decided so.
+    fn became_target(&mut self, world: &World, setup: &Setup, target: HostId) -> Result<(), String> {
+        let source = 1 - target;
+        self.target_since[target] = Some(self.oracle.snapshot(source));
+        // A crashed Primary that returns before the other was promoted is the source again, with what its
+        // disk kept (I5). Whoever is Inconsistent is the target, whatever it has (X11). Without protocol C
+        // a Primary that crashed has writes that nobody else has.
+        let excused = self.split_brain
+            || (self.crashed_primary[source] && !self.promoted[target])
+            || self.views[target].disk == "Inconsistent"
+            || !setup.is_synchronous();
+        if excused {
+            self.oracle.gives_up(target, source);
+            return Ok(());
+        }
+        let device = self.disk(world, source);
+        self.oracle
+            .check_copy(target, device.data())
+            .map_err(|why| format!("{target} is overwritten by data that lacks a promised write: {why}"))
+    }
+
+    /// A machine lost power.
+    pub(super) fn lost_power(&mut self, host: HostId) {
+        self.crashed_primary[host] |= self.views[host].is_primary();
+        self.oracle.lost_power(host);
+    }
+
+    /// A machine is down.
+    pub(super) fn gone(&mut self, host: HostId) {
+        for node in [0, 1] {
+            self.certainties[node][host] += 1;
+        }
+        self.target_since[host] = None;
+        if self.views[host].is_whole() {
+            self.promoted[host] = false;
+        }
+        self.views[host] = View::default();
+    }
+
+    /// Compares the copies, which are called the same.
+    ///
+    /// # Errors
+    /// Where they differ, or lack what was promised.
+    pub(super) fn compare(&mut self, world: &World) -> Result<(), String> {
+        let disks = [0, 1].map(|host| self.disk(world, host));
+        for sector in self.oracle.sectors() {
+            let content = disks.each_ref().map(|disk| sector_of(disk, sector));
+            let marked = self.marked(world, sector);
+            // A failed discard is no error, and leaves its bits (D163); so does an invalidate that was cut
+            // before any data moved (X9).
+            if marked.contains(&Some(true)) && (self.discards_failed || self.invalidated) {
+                continue;
+            }
+            if content[0] != content[1] {
+                return Err(format!(
+                    "the copies are called the same, but sector {sector} is not: {:?}, out of sync {marked:?}",
+                    content.map(|bytes| bytes.map(stamp_of))
+                ));
+            }
+            if marked.contains(&Some(true)) {
+                return Err(format!(
+                    "the copies are called the same, but sector {sector} is marked {marked:?}"
+                ));
+            }
+        }
+        self.oracle.equal();
+        self.crashed_primary = [false; 2];
+        self.split_brain = false;
+        for (host, disk) in disks.iter().enumerate() {
+            self.oracle
+                .check_copy(host, disk.data())
+                .map_err(|why| format!("{host} is in sync and lacks a promised write: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the bitmaps in memory mark a sector out of sync, by machine.
+    pub(super) fn marked(&self, world: &World, sector: u64) -> [Option<bool>; 2] {
+        let block = BitIndex::new(sector / 8);
+        [0, 1].map(|host| world.core(host).and_then(|core| core.out_of_sync(self.volume, block)))
+    }
+}
+
+fn sector_of(disk: &SimDisk, sector: u64) -> Option<[u8; SECTOR_BYTES as usize]> {
+    let mut bytes = [0; SECTOR_BYTES as usize];
+    disk.read_at(sector * SECTOR_BYTES, &mut bytes).ok().map(|()| bytes)
+}
+
+/// The number of the write that a sector is of.
+fn stamp_of(bytes: [u8; SECTOR_BYTES as usize]) -> u32 {
+    u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])
+}
