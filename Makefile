@@ -12,7 +12,7 @@ run_tests = $(CARGO) test --no-fail-fast $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-kernel crash simulate mutants lint fmt doc bench fuzz clean
+.PHONY: help setup build demo test test-unit test-kernel crash simulate mutants named lint fmt doc bench fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,7 @@ test: setup lint ## Everything: formatting, lints, documentation, all tests, the
 	$(call run_tests,)
 	$(MAKE) simulate
 	$(CARGO) test --doc
+	@$(MAKE) --no-print-directory named
 
 test-unit: ## The tests inside src/ only: seconds, no packages, no privileges
 	$(call run_tests,--lib)
@@ -49,6 +50,9 @@ simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001
 MUTANTS ?=
 mutants: ## Does the simulator find deliberate faults? Hours; MUTANTS='NAME.. --limit SEEDS' for some, or fewer seeds
 	$(CARGO) run --quiet --example mutants -- $(MUTANTS)
+
+named: ## Which test or checker names each invariant, fault and trap of the data path, and which have none
+	@$(CARGO) test --quiet --test named each -- --nocapture
 
 lint: ## Check formatting, lints and documentation
 	$(CARGO) fmt --all --check

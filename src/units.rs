@@ -261,6 +261,7 @@ impl Moment {
 mod tests {
     use super::*;
 
+    /// I12, T27
     #[test]
     fn a_run_touches_outward_and_covers_inward() {
         let end = Sector::new(1000);
@@ -269,6 +270,7 @@ mod tests {
         assert_eq!(run.covered_bits(end), Some((BitIndex::new(1), BitIndex::new(1))));
     }
 
+    /// T27
     #[test]
     fn the_short_tail_block_counts_as_covered() {
         let end = Sector::new(1003);

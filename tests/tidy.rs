@@ -3,10 +3,13 @@
 //! The checks are textual and cheap. Each lists all that is wrong, as `file:line: what`.
 #![allow(clippy::unwrap_used)]
 
+mod house;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use house::{Source, all_rust, all_text, cited_rules, root, rules, sources};
 
 /// The parts of `src/` that are pure: values and decisions, no I/O, clock, task or randomness.
 const PURE: [&str; 7] =
@@ -174,9 +177,7 @@ fn every_source_file_is_part_of_the_crate() {
 
 #[test]
 fn every_rule_that_is_cited_exists() {
-    let listed = fs::read_to_string(root().join("tests/data/rules.txt")).unwrap();
-    let rules: BTreeSet<&str> =
-        listed.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
+    let rules = rules();
     let letters: BTreeSet<char> = rules.iter().filter_map(|rule| rule.chars().next()).collect();
     let mut found = Findings::default();
     let mut cited = 0;
@@ -235,88 +236,6 @@ fn the_documents_name_only_files_that_exist() {
     found.must_be_none();
 }
 
-/// A text file of the repository.
-struct Source {
-    /// Path from the repository's root.
-    name: String,
-    text: String,
-}
-
-impl Source {
-    fn read(name: &str) -> Self {
-        let text = fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { name: name.to_owned(), text }
-    }
-
-    /// Whether this is the file or in the folder of a module of the crate.
-    fn is_in(&self, module: &str) -> bool {
-        self.name == format!("src/{module}.rs") || self.name.starts_with(&format!("src/{module}/"))
-    }
-
-    /// Lines with their numbers from 1.
-    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text.lines().zip(1..).map(|(line, number)| (number, line))
-    }
-
-    /// Lines without their comments.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines().map(|(number, line)| (number, line.split_at(comment_start(line)).0))
-    }
-
-    /// As [`Source::code`], up to the tests.
-    fn production_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test_file = self.name.ends_with("/tests.rs")
-            || self.name.ends_with("_tests.rs")
-            || self.name.contains("/tests/");
-        let marked = self.lines().filter(|(_, line)| line.trim() == "#[cfg(test)]");
-        // A marked module with a body is the last thing in its file; other marked items are single.
-        let tests = marked.map(|(number, _)| number).find(|number| {
-            let mut following = self.text.lines().skip(*number);
-            let item = following.find(|line| !line.trim().starts_with("#[")).unwrap_or_default();
-            item.contains("mod ") && item.ends_with('{')
-        });
-        let end = match tests {
-            _ if is_test_file => 0,
-            Some(number) => number,
-            None => usize::MAX,
-        };
-        self.code().take(end)
-    }
-
-    /// The comments of all lines that have one.
-    fn comments(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines().map(|(number, line)| (number, line.split_at(comment_start(line)).1))
-    }
-
-    /// Modules declared here that are files of their own, with the line of the declaration.
-    fn declared_modules(&self) -> Vec<(String, usize)> {
-        self.code()
-            .filter_map(|(number, line)| {
-                let (before, name) = line.trim().strip_suffix(';')?.rsplit_once("mod ")?;
-                let visibility = before.is_empty() || before.starts_with("pub");
-                (visibility && !name.contains(' ')).then(|| (name.to_owned(), number))
-            })
-            .collect()
-    }
-
-    /// Where the code of a module declared in line `at` is.
-    fn module_file(&self, module: &str, at: usize) -> PathBuf {
-        let path = Path::new(&self.name);
-        let folder = path.parent().unwrap();
-        let before = self.text.lines().nth(at.saturating_sub(2)).unwrap_or_default();
-        if let Some(named) =
-            before.trim().strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"))
-        {
-            return folder.join(named);
-        }
-        let stem = path.file_stem().unwrap().to_str().unwrap();
-        let folder =
-            if ["lib", "mod", "main"].contains(&stem) { folder.to_owned() } else { folder.join(stem) };
-        let file = folder.join(format!("{module}.rs"));
-        if root().join(&file).exists() { file } else { folder.join(module).join("mod.rs") }
-    }
-}
-
 /// All that a check found.
 #[derive(Default)]
 struct Findings(String);
@@ -332,62 +251,6 @@ impl Findings {
     }
 }
 
-/// The files under `src/`.
-fn sources() -> Vec<Source> {
-    all_rust().into_iter().filter(|source| source.name.starts_with("src/")).collect()
-}
-
-/// All Rust files of the repository.
-fn all_rust() -> Vec<Source> {
-    all_text().into_iter().filter(|source| source.name.ends_with(".rs")).collect()
-}
-
-/// All text files of the repository.
-fn all_text() -> Vec<Source> {
-    let mut names = Vec::new();
-    list(Path::new(""), &mut names);
-    let read = |name: String| Some(Source { text: fs::read_to_string(root().join(&name)).ok()?, name });
-    names.into_iter().filter_map(read).collect()
-}
-
-fn list(folder: &Path, names: &mut Vec<String>) {
-    /// Not part of the house: what is built, and what fuzzing leaves.
-    const SKIPPED: [&str; 5] = [".git", "target", "corpus", "artifacts", "proptest-regressions"];
-    let mut entries: Vec<_> = fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap).collect();
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name().into_string().unwrap();
-        let path = folder.join(&name);
-        if SKIPPED.contains(&name.as_str()) {
-            continue;
-        }
-        if entry.file_type().unwrap().is_dir() {
-            list(&path, names);
-        } else {
-            names.push(path.into_os_string().into_string().unwrap());
-        }
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where the comment of a line begins; its end if it has none.
-fn comment_start(line: &str) -> usize {
-    let mut quoted = false;
-    let mut before = ' ';
-    for (at, c) in line.char_indices() {
-        match c {
-            '"' if before != '\\' && before != '\'' => quoted = !quoted,
-            '/' if before == '/' && !quoted => return at - 1,
-            _ => {}
-        }
-        before = c;
-    }
-    line.len()
-}
-
 /// Whether `code` has `word` standing alone: neither part of a longer name, nor in quotes.
 fn names(code: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -401,17 +264,6 @@ fn names(code: &str, word: &str) -> bool {
 
 fn first_word(text: &str) -> &str {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
-}
-
-/// The rules named in a comment: a letter of [`rules`](every_rule_that_is_cited_exists), a number,
-/// perhaps a small letter.
-fn cited_rules<'a>(comment: &'a str, letters: &BTreeSet<char>) -> impl Iterator<Item = &'a str> {
-    let words = comment.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
-    words.flat_map(|word| word.split('-')).filter(|word| {
-        let Some(rest) = word.strip_prefix(|c| letters.contains(&c)) else { return false };
-        let digits = rest.trim_end_matches(|c: char| c.is_ascii_lowercase());
-        rest.len() - digits.len() <= 1 && !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())
-    })
 }
 
 /// Whether a quoted word of a document is a path of a source file or folder.

@@ -6,6 +6,8 @@
 //! that line it fails. Random lives (`make simulate`) find these slowly or never.
 #![allow(clippy::unwrap_used)]
 
+#[path = "traps/covered.rs"]
+mod covered;
 #[path = "traps/durable.rs"]
 mod durable;
 #[path = "traps/endless.rs"]
@@ -14,5 +16,7 @@ mod endless;
 mod kernel_target;
 #[path = "traps/machines.rs"]
 mod machines;
+#[path = "traps/promised.rs"]
+mod promised;
 #[path = "traps/unheard.rs"]
 mod unheard;

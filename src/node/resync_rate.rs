@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_ceiling_and_the_buffers_limit_a_tick() {
-        // D111.4, D112
+        // D111.4, D112, I30
         let fast = Rates { resync_rate_kib_s: 4_000_000, max_buffers: 1 << 20, ..DEFAULTS };
         assert_eq!(Controller::default().tick(&fast, 0), 20_480 / 8);
         let few = Rates { max_buffers: 32, ..fast };
@@ -335,6 +335,7 @@ mod tests {
             prop_assert_eq!(asked, bits);
         }
 
+        /// I30
         #[test]
         fn no_options_and_no_arrivals_panic_or_exceed_the_window(
             rates in any::<[u32; 6]>(), arrivals in prop::collection::vec(any::<u64>(), 1..30),

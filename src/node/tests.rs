@@ -7,19 +7,27 @@ use std::net::{IpAddr, SocketAddr};
 use super::command::{Command, CommandId, DiskFacts, MetaPlace, Outcome};
 use super::*;
 use crate::buffer::Buf;
+use crate::cli::meta::dialogue::{Answers, Dialogue};
+use crate::cli::meta::verbs::apply_al;
+use crate::cli::meta_device::MetaDevice;
 use crate::config::options::{AfterSb0p, DiskOptions, NetOptions, ResourceOptions};
+use crate::meta::activity_log::initialised_block;
 use crate::meta::layout::{Layout, Placement, Striping};
 use crate::meta::superblock::Superblock;
 use crate::units::{Extent, Moment, Sector, VolumeId};
-use crate::wire::{Decoded, Dialect, decode, encode};
+use crate::wire::{Decoded, Dialect, Packet, decode, encode};
 
+mod copies;
 mod durability;
 mod frozen;
 mod greeting;
+mod lies;
+mod resyncing;
 mod traps;
 mod two_primaries;
 mod verify;
 mod waiting;
+mod watched;
 
 const VOLUME: VolumeId = VolumeId(0);
 const DISK_BYTES: usize = 8 << 20;
@@ -57,6 +65,8 @@ struct Host {
     fails: fn(Device, &DiskOp) -> Option<DiskFault>,
     /// The operations, in the order in which they began.
     began: Vec<String>,
+    /// What it sent, in order.
+    said: Vec<Packet>,
     log: Vec<String>,
     next_id: u64,
 }
@@ -88,6 +98,10 @@ impl Host {
         let block = Superblock::just_created(4096).encode(&layout);
         let at = layout.superblock_byte() as usize;
         disk[at..at + 4096].copy_from_slice(&block);
+        let (log, blocks) = (layout.al_byte() as usize, layout.al_bytes() as usize / 4096);
+        for block in disk[log..].chunks_exact_mut(4096).take(blocks) {
+            block.copy_from_slice(&initialised_block());
+        }
         Self {
             node: Node::new("r0", ResourceOptions::default(), Moment::default(), entropy),
             disk,
@@ -102,6 +116,7 @@ impl Host {
             kept: VecDeque::new(),
             fails: |_, _| None,
             began: Vec::new(),
+            said: Vec::new(),
             log: Vec::new(),
             next_id: 0,
         }
@@ -142,21 +157,44 @@ impl Host {
         }
     }
 
-    /// Marks the metadata clean, as `apply-al` of the command line does before an attach.
+    /// What `apply-al` of the command line does before an attach: the activity log of a crash becomes bits.
     fn apply_al(&mut self) {
-        let sectors = DISK_BYTES as u64 / 512;
-        let layout = Layout::new(Placement::Internal, sectors, Striping::DEFAULT).unwrap();
-        let at = layout.superblock_byte() as usize;
-        let block: [u8; 4096] = self.disk[at..at + 4096].try_into().unwrap();
-        let (mut superblock, layout) = Superblock::decode(&block, Placement::Internal, sectors).unwrap();
-        superblock.mark_clean();
-        self.disk[at..at + 4096].copy_from_slice(&superblock.encode(&layout));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut dialogue = Dialogue::new(&mut out, &mut err, Answers::Force);
+        apply_al(&mut Tool(&mut self.disk), Placement::Internal, &mut dialogue).unwrap();
     }
 
     fn state(&self) -> String {
         let status = self.node.status();
         let v = &status.volumes[0];
         format!("{} {}/{} {}/{}", v.cstate, v.role, v.peer_role, v.disk, v.peer_disk)
+    }
+}
+
+/// A disk as the offline tools see it.
+struct Tool<'a>(&'a mut [u8]);
+
+impl MetaDevice for Tool<'_> {
+    fn name(&self) -> &str {
+        "/dev/memory"
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, byte: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        buf.copy_from_slice(&self.0[byte as usize..byte as usize + buf.len()]);
+        Ok(())
+    }
+
+    fn write_at(&mut self, byte: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0[byte as usize..byte as usize + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -290,6 +328,24 @@ impl World {
         self.perform(host);
     }
 
+    /// A node hears this on one of its two connections, as if from its peer.
+    fn hear(&mut self, host: usize, meta: bool, packet: Packet, payload: Option<Buf>) {
+        let link = self.hosts[host].node.link();
+        let socket = if meta { link.meta } else { link.data };
+        let socket = socket.expect("connected");
+        self.input(host, Input::Packet { socket, volume: VOLUME, packet, payload });
+    }
+
+    /// Blocks that a node has out of sync.
+    fn bits(&self, host: usize) -> u64 {
+        self.hosts[host].node.status().volumes[0].counters.oos / 4
+    }
+
+    /// Whether a node has this block out of sync.
+    fn is_out_of_sync(&self, host: usize, block: u64) -> bool {
+        self.hosts[host].node.out_of_sync(VOLUME, crate::units::BitIndex::new(block)) == Some(true)
+    }
+
     /// Carries out the effects of a node.
     fn perform(&mut self, host: usize) {
         while let Some(effect) = self.hosts[host].node.poll_effect() {
@@ -339,10 +395,11 @@ impl World {
         host: usize,
         socket: SocketId,
         volume: VolumeId,
-        packet: crate::wire::Packet,
+        packet: Packet,
         payload: Option<Buf>,
     ) {
         let sender = &mut self.hosts[host];
+        sender.said.push(packet.clone());
         let Some(end) = sender.ends.get_mut(&socket) else { return };
         let (peer, mut bytes) = (end.peer, Vec::new());
         encode(&packet, volume, payload.as_ref().map_or(0, Buf::len), &end.dialect, &mut bytes);
@@ -467,7 +524,12 @@ impl World {
 
     /// Lets 30 seconds pass.
     fn settle(&mut self) {
-        let until = self.now.after(std::time::Duration::from_secs(30));
+        self.run_for(std::time::Duration::from_secs(30));
+    }
+
+    /// Lets so much time pass.
+    fn run_for(&mut self, span: std::time::Duration) {
+        let until = self.now.after(span);
         for _ in 0..200_000 {
             if self.now >= until || !self.step() {
                 return;
@@ -538,11 +600,29 @@ fn plain() -> NetOptions {
     NetOptions::default()
 }
 
+/// No operation but writes of data.
+fn writes_data(device: Device, op: &DiskOp) -> bool {
+    device == Device::Data && matches!(op, DiskOp::Write { .. })
+}
+
+const IN_SYNC: [&str; 2] =
+    ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
+
 fn authenticated() -> NetOptions {
     let mut options = NetOptions::default();
     options.set("cram-hmac-alg", Some("sha1")).unwrap();
     options.set("shared-secret", Some("secret")).unwrap();
     options
+}
+
+/// A small generator of numbers: a schedule depends on the seed alone.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
 }
 
 #[test]

@@ -242,6 +242,12 @@ impl TransferLog {
         self.live
     }
 
+    /// As if so many epochs had been.
+    #[cfg(test)]
+    pub(super) const fn begin_at_epoch(&mut self, number: u32) {
+        self.current = number;
+    }
+
     /// All live requests, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ReqKey, &Req)> {
         self.slots
@@ -430,6 +436,23 @@ mod tests {
         assert_eq!(log.acked(0, 1), Ok(()));
     }
 
+    /// T8, of a sender: whether a peer counts the writes that it refused is its own affair.
+    #[test]
+    fn an_epoch_with_refused_writes_may_be_counted_with_and_without_them() {
+        for (count, fits) in [(1, true), (2, true), (0, false), (3, false)] {
+            let mut log = TransferLog::default();
+            for _ in 0..2 {
+                log.push(write());
+                log.count_sent(0);
+            }
+            log.close_epoch();
+            log.barrier_before(1, 0);
+            log.withdraw(0);
+            assert_eq!(log.acked(0, count).is_ok(), fits, "{count}");
+        }
+    }
+
+    /// I24
     #[test]
     fn keys_are_never_reused() {
         let mut log = TransferLog::default();

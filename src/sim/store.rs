@@ -14,7 +14,7 @@ const SECTOR: usize = SECTOR_BYTES as usize;
 const PAGE: usize = 4096;
 
 /// A device. Pages that nobody wrote to are zeroes and take no memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     len: u64,
     pages: HashMap<u64, Box<[u8; PAGE]>>,
@@ -29,7 +29,7 @@ pub struct Store {
 }
 
 /// The versions of a sector since the last flush, oldest first. The first is on the medium for sure.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Versions(Vec<(u64, [u8; SECTOR])>);
 
 /// What goes wrong on a device.

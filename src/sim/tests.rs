@@ -197,6 +197,30 @@ fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_th
     }
 }
 
+/// T28: epochs are of the connection. A barrier is acked when the disks of all volumes are flushed: the flush of one
+/// volume's client waits for the other volume's slow disk.
+#[test]
+fn a_barrier_waits_for_the_disks_of_all_volumes() {
+    let mut world = synced_volumes(4, 2, &DiskOptions::default());
+    let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
+    for client in &mut clients {
+        let cookie = write(&mut world, client, 5, 7);
+        assert_eq!(world.answer(client, cookie, LIMIT).unwrap().error, 0);
+    }
+    let slow = world.disk(1, 1).unwrap();
+    let until = world.now().after(Duration::from_secs(1));
+    slow.data().stall(until);
+    let cookie = world.ask(&mut clients[0], Wish::Flush);
+    assert_eq!(world.answer(&mut clients[0], cookie, LIMIT).unwrap().error, 0);
+    assert!(world.now() >= until, "the other volume was not flushed");
+    for host in [0, 1] {
+        world.lose_power(host, true);
+    }
+    let mut block = [0; 4096];
+    slow.read_at(5 * 4096, &mut block).unwrap();
+    assert!(block == [7; 4096], "of volume 1 on the peer");
+}
+
 #[test]
 fn a_primary_of_one_volume_that_cannot_fence_waits_with_all_of_them() {
     let mut options = DiskOptions::default();

@@ -65,7 +65,7 @@ fn a_target_that_loses_power_lacks_nothing_that_it_acknowledged() {
     machines.assert_equal();
 }
 
-/// T2. Holds the flush of the data device before an activity-log block that relabels slots
+/// T2, I14. Holds the flush of the data device before an activity-log block that relabels slots
 /// (`separate` in `continue_transaction`).
 #[test]
 fn what_left_the_activity_log_is_durable_on_the_primary() {
@@ -84,7 +84,7 @@ fn what_left_the_activity_log_is_durable_on_the_primary() {
     machines.assert_equal();
 }
 
-/// T3. Holds `epoch` in `start_flush`: a flush waits for the barrier acks of all that was answered before.
+/// T3, I4. Holds `epoch` in `start_flush`: a flush waits for the barrier acks of all that was answered before.
 #[test]
 fn what_was_flushed_survives_on_the_peer_alone() {
     let mut machines = Machines::in_sync();
@@ -114,7 +114,7 @@ fn a_flush_that_fails_on_the_peer_is_no_flush() {
     machines.assert_equal();
 }
 
-/// T17. Holds `hold_unmirrored` in `settle_request`: what the lost peer lacks is not answered before the
+/// T17, I35. Holds `hold_unmirrored` in `settle_request`: what the lost peer lacks is not answered before the
 /// new generation is durable.
 #[test]
 fn a_write_that_was_answered_alone_is_not_overwritten_by_a_peer_that_knows_of_no_new_generation() {

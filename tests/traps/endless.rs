@@ -24,7 +24,7 @@ fn fail_a_write(machines: &Machines, host: usize) {
     machines.data(host).set_faults(Faults { write: true, times: 1, ..Faults::default() });
 }
 
-/// T14. Holds `rescanned` in `target_progress`: a block that went out of sync behind the cursor is fetched in
+/// T14, I31. Holds `rescanned` in `target_progress`: a block that went out of sync behind the cursor is fetched in
 /// the same run.
 #[test]
 fn a_block_that_failed_behind_the_cursor_is_fetched_before_the_run_ends() {
@@ -74,7 +74,7 @@ fn a_write_that_the_peer_received_and_could_not_write_is_made_good() {
     machines.assert_equal();
 }
 
-/// T39. Holds both cures, of which one is enough between two of ours: the source remembers that the target
+/// T39, I31. Holds both cures, of which one is enough between two of ours: the source remembers that the target
 /// said it is done (`target_said_done`), and the target asks with its last ping only when no epoch without a
 /// barrier ack contains a write that it marked in sync (`in_sync_writes` in `target_progress`).
 #[test]

@@ -28,7 +28,7 @@ fn b_fails(machines: &mut Machines) {
     machines.boot(B);
 }
 
-/// Holds `distrust_peer`, when the connection is lost in the middle of the run.
+/// T1. Holds `distrust_peer`, when the connection is lost in the middle of the run.
 #[test]
 fn what_a_kernel_acknowledged_and_lost_in_the_middle_of_a_resync_is_sent_again() {
     let machines = Machines::of_kernels(&[("resync-rate", "400")]);
@@ -39,7 +39,7 @@ fn what_a_kernel_acknowledged_and_lost_in_the_middle_of_a_resync_is_sent_again()
     machines.assert_equal();
 }
 
-/// Holds the same after the run: what was acknowledged is remembered until a barrier ack.
+/// T1. Holds the same after the run: what was acknowledged is remembered until a barrier ack.
 #[test]
 fn what_a_kernel_acknowledged_and_lost_after_the_end_of_a_resync_is_sent_again() {
     let mut machines = fetching(Machines::of_kernels(&[]), 0..40);
@@ -51,7 +51,7 @@ fn what_a_kernel_acknowledged_and_lost_after_the_end_of_a_resync_is_sent_again()
     machines.assert_equal();
 }
 
-/// Holds `add_to_page`: the bitmap on the source's disk knows it too, if the source crashes as well.
+/// T1. Holds `add_to_page`: the bitmap on the source's disk knows it too, if the source crashes as well.
 #[test]
 fn a_source_that_crashes_with_its_kernel_knows_what_that_may_have_lost() {
     let mut machines = Machines::of_kernels_with_few_slots();

@@ -28,7 +28,7 @@ fn b_takes_over_and_a_returns(machines: &mut Machines) {
     assert!(alone, "{:?}", [A, B].map(|host| machines.shows(host)));
 }
 
-/// Holds `Volume::lacks_own_generation`: losing a target that may be done makes a new current UUID
+/// T40. Holds `Volume::lacks_own_generation`: losing a target that may be done makes a new current UUID
 /// beside the bitmap UUID, so that the promoted target is a split brain.
 #[test]
 fn what_the_source_of_an_unheard_end_wrote_alone_is_not_overwritten_by_the_promoted_target() {
@@ -37,7 +37,7 @@ fn what_the_source_of_an_unheard_end_wrote_alone_is_not_overwritten_by_the_promo
     b_takes_over_and_a_returns(&mut machines);
 }
 
-/// Holds the same for the promotion of a source that was Secondary when the target was lost (`promoted` in
+/// T40. Holds the same for the promotion of a source that was Secondary when the target was lost (`promoted` in
 /// `commands/role.rs`).
 #[test]
 fn nor_if_the_source_was_promoted_only_after_the_break() {
@@ -55,7 +55,7 @@ fn nor_if_the_source_was_promoted_only_after_the_break() {
     b_takes_over_and_a_returns(&mut machines);
 }
 
-/// Holds `new_current_beside_bitmap`, which keeps the old current UUID in the history: A's return is rule
+/// T40. Holds `new_current_beside_bitmap`, which keeps the old current UUID in the history: A's return is rule
 /// 80, and the write is on both disks.
 #[test]
 fn what_the_source_wrote_alone_reaches_a_target_that_was_done() {
@@ -68,7 +68,7 @@ fn what_the_source_wrote_alone_reaches_a_target_that_was_done() {
     machines.assert_equal();
 }
 
-/// Holds `count_bits_from_peer`: without the peer's current UUID as bitmap UUID the full sync that breaks
+/// T40. Holds `count_bits_from_peer`: without the peer's current UUID as bitmap UUID the full sync that breaks
 /// before its sync UUID arrives leaves two nodes that know nothing of each other.
 #[test]
 fn a_second_break_before_the_sync_uuid_arrives_is_made_good_too() {

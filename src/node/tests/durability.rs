@@ -19,7 +19,7 @@ fn is_answered(world: &mut World, id: u64) -> bool {
 
 #[test]
 fn a_protocol_a_write_is_answered_once_the_network_has_it() {
-    // D30
+    // D30, I2
     let mut world = World::synced(protocol(Protocol::A));
     world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
     let before = world.now;

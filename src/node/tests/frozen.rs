@@ -24,9 +24,6 @@ fn patient() -> World {
     world.in_sync()
 }
 
-const IN_SYNC: [&str; 2] =
-    ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
-
 /// Both copies are equal, and no request is left that could keep a demotion from ending.
 fn assert_settled(world: &mut World) {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
@@ -88,6 +85,7 @@ fn a_write_that_waits_for_the_activity_log_is_not_written_alone_while_frozen() {
     assert_settled(&mut world);
 }
 
+/// I7: nothing is answered while I/O is suspended, and each request once.
 #[test]
 fn a_write_survives_an_outage_while_an_administrator_holds_io() {
     let mut world = World::synced(plain());

@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::node::state::{Conn, Disk, Role, State};
-use crate::wire::Packet;
 use crate::wire::packet::{BlockRange, StateWord};
 
 /// The target of a resync that lacks some blocks, which it cannot write yet.
-fn syncing() -> World {
+pub(super) fn syncing() -> World {
     let mut world = World::synced(plain());
     world.cut();
     for block in 0..8 {
@@ -17,12 +16,6 @@ fn syncing() -> World {
     world.step_until(|world| !world.hosts[1].kept.is_empty());
     assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
     world
-}
-
-/// A node hears this from its peer, on the socket for data.
-fn hears(world: &mut World, host: usize, packet: Packet) {
-    let socket = world.hosts[host].node.link().data.unwrap();
-    world.input(host, Input::Packet { socket, volume: VOLUME, packet, payload: None });
 }
 
 /// What a target says that is Connected again with a disk that is worth so much.
@@ -44,10 +37,17 @@ fn connected_with(disk: Disk) -> Packet {
 fn a_source_ends_the_run_when_its_target_ended_it_with_failures() {
     let mut world = syncing();
     let before = world.uuids(0);
-    hears(&mut world, 0, connected_with(Disk::Inconsistent));
+    world.hear(0, false, connected_with(Disk::Inconsistent), None);
     assert_eq!(world.hosts[0].state(), "Connected Primary/Secondary UpToDate/Inconsistent");
     assert_eq!(world.uuids(0), before, "the UUIDs say that blocks are missing");
-    assert!(world.hosts[0].node.status().volumes[0].counters.oos > 0);
+    let bits = world.bits(0);
+    assert!(bits > 0);
+    // T21: a write now is for this disk alone, and only this bitmap knows.
+    world.hosts[0].said.clear();
+    world.write(0, 100, 9);
+    assert!(world.is_out_of_sync(0, 100) && world.bits(0) == bits + 1);
+    let sent = |packet: &Packet| matches!(packet, Packet::Data { .. } | Packet::OutOfSync(_));
+    assert!(!world.hosts[0].said.iter().any(sent), "{:?}", world.hosts[0].said);
 }
 
 /// T5, of a target. Holds `outdate` in `on_out_of_sync`: a source that is ahead says that a block is out of sync
@@ -56,7 +56,7 @@ fn a_source_ends_the_run_when_its_target_ended_it_with_failures() {
 fn a_block_that_went_out_of_sync_while_it_was_fetched_stays_so() {
     let mut world = syncing();
     let sector = Sector::new(4 * 8);
-    hears(&mut world, 1, Packet::OutOfSync(BlockRange { sector, size: 4096 }));
+    world.hear(1, false, Packet::OutOfSync(BlockRange { sector, size: 4096 }), None);
     let is_set = |world: &World| {
         let volume = &world.hosts[1].node.volumes[&VOLUME];
         volume.disk.as_ref().unwrap().bitmap.is_set(sector.bit())

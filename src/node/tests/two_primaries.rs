@@ -39,6 +39,7 @@ fn write_both(world: &mut World, a: Request, b: Request) {
     }
 }
 
+/// I26, F13
 #[test]
 fn of_two_equal_writes_the_resolvers_stays() {
     let mut world = both_primary();
@@ -47,6 +48,7 @@ fn of_two_equal_writes_the_resolvers_stays() {
     assert_eq!(world.hosts[0].disk[3 * 4096], 10 + resolver as u8, "W147");
 }
 
+/// I26, F13
 #[test]
 fn a_write_that_is_not_covered_by_the_resolvers_goes_again() {
     let mut world = both_primary();
@@ -59,6 +61,7 @@ fn a_write_that_is_not_covered_by_the_resolvers_goes_again() {
     assert!((first..first + 4).all(|block| disk[block * 4096] == loser));
 }
 
+/// T8, of a resolver: what it refused does not keep the epoch, and all later ones, from being acked.
 #[test]
 fn a_flush_after_a_conflict_is_answered() {
     let mut world = both_primary();
@@ -93,16 +96,6 @@ fn writes_that_were_to_go_again_end_when_the_connection_is_lost() {
     }
 }
 
-/// A small generator of numbers: the schedule depends on the seed alone.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
 /// One disk operation ends, or one packet arrives, whichever chance picks. False if there is none.
 fn deliver_one(world: &mut World, chance: &mut Chance) -> bool {
     let host = chance.below(2) as usize;
@@ -117,6 +110,7 @@ fn deliver_one(world: &mut World, chance: &mut Chance) -> bool {
     world.deliver_packet(host, socket)
 }
 
+/// I26, F13; T26: what arrives on the one connection may be older or younger than what arrives on the other.
 #[test]
 fn any_order_of_packets_and_disks_leaves_both_disks_equal() {
     let seeds = std::env::var("URBD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);

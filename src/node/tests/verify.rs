@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::node::state::Conn;
-use crate::wire::packet::{BlockAck, BlockId, BlockRequest, Packet};
-
-const QUIET: [&str; 2] =
-    ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
+use crate::wire::packet::{BlockAck, BlockId, BlockRequest};
 
 fn comparing() -> NetOptions {
     let mut options = plain();
@@ -71,7 +68,7 @@ fn equal_disks_are_found_equal_from_either_side() {
         let mut world = differing(&[]);
         assert_eq!(verify(&mut world, host, None, None), 1, "{}", world.logs());
         world.settle();
-        world.assert_states(QUIET[0], QUIET[1]);
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         assert_eq!(out_of_sync(&world), [0, 0]);
         for host in 0..2 {
             assert!(said(&world, host, "Online verify done (total "), "{}", world.logs());
@@ -80,13 +77,14 @@ fn equal_disks_are_found_equal_from_either_side() {
     }
 }
 
+/// I32
 #[test]
 fn exactly_the_blocks_that_differ_are_marked_on_both_nodes_and_a_reconnect_repairs_them() {
     for host in 0..2 {
         let mut world = differing(&[3, 4, 500]);
         verify(&mut world, host, None, None);
         world.settle();
-        world.assert_states(QUIET[0], QUIET[1]);
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         assert_eq!(out_of_sync(&world), [3, 3], "no resync by itself (D143)");
         for host in 0..2 {
             for line in [
@@ -100,7 +98,7 @@ fn exactly_the_blocks_that_differ_are_marked_on_both_nodes_and_a_reconnect_repai
         assert!(world.command(0, Command::Disconnect { force: false }).is_success());
         world.connect(0);
         world.settle();
-        world.assert_states(QUIET[0], QUIET[1]);
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         assert_eq!(out_of_sync(&world), [0, 0]);
         assert!(said(&world, 1, "will sync 12 KB [3 bits set]"), "{}", world.logs());
         world.assert_equal_disks();
@@ -121,7 +119,7 @@ fn a_verify_begins_and_stops_where_it_is_told() {
     let mut world = differing(&[2, 50, 99, 100]);
     verify(&mut world, 0, Some(10 * 8 + 3), Some(100 * 8));
     world.settle();
-    world.assert_states(QUIET[0], QUIET[1]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(out_of_sync(&world), [2, 2], "{}", world.logs());
     assert!(said(&world, 0, "Starting Online Verify from sector 80"), "rounded down (S47)");
     assert!(said(&world, 1, "Online Verify start sector: 80"));
@@ -142,7 +140,7 @@ fn a_verify_that_runs_can_be_told_to_stop() {
     run_to_the_middle(&mut world);
     assert_eq!(verify(&mut world, 0, None, Some(0)), 2, "it runs already (S47)");
     world.settle();
-    world.assert_states(QUIET[0], QUIET[1]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(out_of_sync(&world), [0, 0], "it did not come to the last block");
     assert!(said(&world, 0, "Online Verify reached sector "), "{}", world.logs());
 }
@@ -154,7 +152,7 @@ fn behind_the_end_only_the_last_block_is_compared() {
     let mut world = differing(&[0, last]);
     verify(&mut world, 0, Some(1 << 40), None);
     world.settle();
-    world.assert_states(QUIET[0], QUIET[1]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(out_of_sync(&world), [1, 1], "D138");
 }
 
@@ -172,7 +170,7 @@ fn a_lost_connection_ends_it_and_the_next_goes_on_there() {
         let from = world.hosts[asker].node.volumes[&VOLUME].verify_wish.start.get();
         assert!(from > 0);
         world.join();
-        world.assert_states(QUIET[0], QUIET[1]);
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         world.assert_equal_disks(); // What it had found until then.
         verify(&mut world, asker, None, None);
         world.settle();
@@ -181,6 +179,7 @@ fn a_lost_connection_ends_it_and_the_next_goes_on_there() {
     }
 }
 
+/// T25: a verify is not carried on without one of the disks, as if all the rest were equal.
 #[test]
 fn a_disk_that_is_detached_ends_it() {
     for (asker, detached) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -212,6 +211,7 @@ fn a_pause_does_not_concern_it_and_a_disconnect_ends_it() {
     assert!(world.hosts.iter().all(|host| host.node.volumes[&VOLUME].verify.is_none()));
 }
 
+/// I32
 #[test]
 fn writes_under_way_are_not_taken_for_differences() {
     for protocol in ["A", "B", "C"] {
@@ -244,6 +244,7 @@ fn writes_under_way_are_not_taken_for_differences() {
     }
 }
 
+/// I31
 #[test]
 fn a_block_that_is_written_all_the_time_is_compared_all_the_same() {
     let mut world = slow(World::synced(comparing()));
@@ -265,7 +266,7 @@ fn a_block_that_is_written_all_the_time_is_compared_all_the_same() {
             break;
         }
     }
-    assert!(said(&world, 0, "Online verify done"), "I31\n{}", world.logs());
+    assert!(said(&world, 0, "Online verify done"), "{}", world.logs());
     assert_eq!(out_of_sync(&world), [0, 0]);
 }
 
@@ -316,10 +317,7 @@ fn it_is_refused_where_it_makes_no_sense() {
 
 /// Gives host 0 a packet, as if from the peer.
 fn inject(world: &mut World, meta: bool, packet: Packet) {
-    let link = &world.hosts[0].node.links[0];
-    let socket = if meta { link.meta } else { link.data };
-    let input = Input::Packet { socket: socket.expect("connected"), volume: VOLUME, packet, payload: None };
-    world.input(0, input);
+    world.hear(0, meta, packet, None);
 }
 
 fn block(sector: u64, size: u32) -> BlockRequest {
@@ -350,7 +348,7 @@ fn a_peer_that_lies_loses_the_connection_and_nothing_else() {
         inject(&mut world, false, lie);
         assert!(!is_connected(&world), "{text}");
         world.settle();
-        world.assert_states(QUIET[0], QUIET[1]);
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         assert_eq!(out_of_sync(&world), [0, 0], "{text}");
         world.write(0, 1, 1);
     }
@@ -378,7 +376,7 @@ fn results_and_replies_that_nobody_asked_for_change_nothing() {
     inject(&mut world, true, Packet::OvResult(ack(u64::MAX)));
     world.settle();
     assert_eq!(out_of_sync(&world), [0, 0], "{}", world.logs());
-    world.assert_states(QUIET[0], QUIET[1]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
 
 #[test]
@@ -398,5 +396,5 @@ fn a_peer_that_asks_without_end_is_cut_off() {
     assert!(!is_connected(&world), "no block twice at a time");
     world.release(0);
     world.settle();
-    world.assert_states(QUIET[0], QUIET[1]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }

@@ -149,7 +149,7 @@ impl Oracle {
         }
     }
 
-    /// A client read this; `then` is what the copy had to have when it asked.
+    /// A client read this; `then` is what the copy had to have when it asked (I25).
     ///
     /// # Errors
     /// What is wrong with it.

@@ -171,7 +171,7 @@ pub fn draw(random: &mut Random) -> Vec<Planned> {
     plan
 }
 
-/// Time until the next action: at once, in the middle of what the last one began, or when that is over.
+/// Time until the next action: at once, in the middle of what the last one began (F2), or when that is over.
 fn gap(random: &mut Random) -> Duration {
     match random.below(10) {
         0..3 => Duration::from_nanos(random.below(300_000)),

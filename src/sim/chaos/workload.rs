@@ -249,7 +249,7 @@ fn pause(random: &mut Random) -> Duration {
 }
 
 /// A few sectors at one of few places, so that requests meet: some blocks at the beginning of each extent,
-/// across the border of two, and the tail of the device.
+/// across the border of two, and the tail of the device (F10).
 fn place(random: &mut Random, device: u64) -> Range<u64> {
     let extent = random.below(device.div_ceil(EXTENT)) * EXTENT;
     let base = match random.below(12) {

@@ -1,0 +1,346 @@
+//! Which copy has a write when its client is answered, and who remembers that another one lacks it.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::options::Protocol;
+
+fn protocol(protocol: Protocol) -> NetOptions {
+    NetOptions { protocol, ..plain() }
+}
+
+/// The disk operations of a node end, and are reported; no packet arrives anywhere.
+fn disk_ends(world: &mut World, host: usize) {
+    while let Some((ticket, result)) = world.hosts[host].done.pop_front() {
+        world.input(host, Input::DiskDone { ticket, result });
+    }
+}
+
+/// What is on its way arrives, and so does what that leads to; no time passes.
+fn deliver_all(world: &mut World) {
+    while world.deliver(0) | world.deliver(1) {}
+}
+
+/// I1, I2, D30: A wants it in the network, B in the peer's memory, C on the peer's disk; all on the own disk.
+#[test]
+fn no_write_is_answered_earlier_than_its_protocol_allows() {
+    for (which, waits_for_peer, waits_for_its_disk) in
+        [(Protocol::A, false, false), (Protocol::B, true, false), (Protocol::C, true, true)]
+    {
+        let mut world = World::synced(protocol(which));
+        world.write(0, 3, 1); // The extent is hot.
+        world.settle();
+        world.hosts[1].keeps = writes_data;
+        let write = world.submit(0, write_of(3, 7));
+        disk_ends(&mut world, 0);
+        assert_eq!(world.reply(0, write), None, "{which:?}: the network has not taken it");
+        let socket = world.hosts[0].node.link().data.unwrap();
+        world.input(0, Input::SendQueueEmpty(socket));
+        assert_eq!(world.reply(0, write).is_none(), waits_for_peer, "{which:?}");
+        deliver_all(&mut world);
+        assert_eq!(world.hosts[1].disk[3 * 4096], 1, "its disk does not end");
+        assert_eq!(world.reply(0, write).is_none(), waits_for_its_disk, "{which:?}\n{}", world.logs());
+        world.release(1);
+        deliver_all(&mut world);
+        assert_eq!(world.reply(0, write), Some(Ok(None)));
+        assert_eq!([0, 1].map(|host| world.hosts[host].disk[3 * 4096]), [7, 7]);
+        // And the own disk is waited for, whatever the peer says.
+        world.hosts[0].keeps = writes_data;
+        let write = world.submit(0, write_of(3, 8));
+        deliver_all(&mut world);
+        assert_eq!(world.reply(0, write), None, "{which:?}");
+        world.release(0);
+        deliver_all(&mut world);
+        assert_eq!(world.reply(0, write), Some(Ok(None)));
+    }
+}
+
+/// I3: a leg that fails is no failure, and it is remembered: by a bit of the node that has the data, or by the
+/// activity log of the Primary's disk.
+#[test]
+fn a_copy_that_failed_is_remembered() {
+    for failing in 0..2 {
+        let mut world = World::synced(plain());
+        world.write(0, 3, 1);
+        world.settle();
+        world.hosts[failing].fails = |device, op| writes_data(device, op).then_some(DiskFault::Os(5));
+        world.write(0, 3, 7);
+        world.settle();
+        let survivor = 1 - failing;
+        assert!(world.hosts[failing].state().contains("Diskless"), "{}", world.logs());
+        assert_eq!(world.hosts[survivor].disk[3 * 4096], 7);
+        assert!(failing == 0 || world.is_out_of_sync(survivor, 3), "{}", world.logs());
+        world.hosts[failing].fails = |_, _| None;
+        world.hosts[failing].apply_al();
+        world.attach(failing);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.hosts[failing].disk[3 * 4096], 7);
+        world.assert_equal_disks();
+    }
+}
+
+/// I3, I35: its own copy went with the disk, and the peer did not say that it has it.
+#[test]
+fn a_write_that_only_a_detached_disk_has_is_no_success() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    world.hosts[1].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 7));
+    deliver_all(&mut world);
+    assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 7));
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command: detach });
+    world.step_until(|world| world.hosts[0].state().contains("Diskless"));
+    assert_eq!(world.reply(0, write), None, "the peer may still write it");
+    world.cut();
+    assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
+}
+
+/// T33: without a disk there is no bitmap; the node that has the data remembers.
+#[test]
+fn what_is_written_without_a_disk_is_marked_where_the_data_is() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.write(0, 3, 7);
+    world.settle();
+    assert_eq!([0, 1].map(|host| world.is_out_of_sync(host, 3)), [false, true], "{}", world.logs());
+    // Nobody is left who could: that is no success.
+    world.cut();
+    assert_eq!(world.request(0, write_of(4, 8)), Err(ReplyError::Io));
+}
+
+/// T7: a read that the peer refuses leaves nothing behind.
+#[test]
+fn a_read_that_neither_node_can_serve_is_answered_and_forgotten() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.hosts[1].fails = |device, op| {
+        (device == Device::Data && matches!(op, DiskOp::Read { .. })).then_some(DiskFault::Os(5))
+    };
+    let extent = Extent::new(Sector::new(24), 8).unwrap();
+    assert_eq!(world.request(0, Request::Read { extent }), Err(ReplyError::Io), "{}", world.logs());
+    assert_eq!(world.hosts[0].node.log.len(), 0);
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+}
+
+/// T4: of protocol A, "sent" says nothing. What went into a network that lost it is found again, although it was
+/// answered and the I/O was frozen meanwhile.
+#[test]
+fn what_protocol_a_answered_and_the_network_lost_is_sent_again_after_a_freeze() {
+    let mut world = World::synced(protocol(Protocol::A));
+    world.write(0, 3, 1);
+    world.settle();
+    world.cut = true; // Nobody notices yet.
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.join();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    // Its bit may be all that is left of it: a new connection brings the block at the latest.
+    if world.bits(0) > 0 {
+        assert!(world.is_out_of_sync(0, 3));
+        world.cut();
+        world.join();
+    }
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7, "{}", world.logs());
+    world.assert_equal_disks();
+}
+
+/// T32: while I/O is frozen the peer's acks count, epochs end, and only the answer is withheld.
+#[test]
+fn acks_are_taken_while_io_is_frozen() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    world.hosts[1].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 7));
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    let key = world.hosts[0].node.log.keys()[0];
+    world.release(1);
+    world.run_for(Duration::from_secs(5));
+    let net = world.hosts[0].node.log.get(key).map(|req| req.net);
+    assert!(net.is_some_and(|net| net.ok && !net.pending), "{net:?}\n{}", world.logs());
+    assert_eq!(world.reply(0, write), None);
+    assert!(!world.hosts[0].node.volumes[&VOLUME].disk.as_ref().unwrap().al.is_idle(), "its extent stays");
+    let before = world.now;
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    deliver_all(&mut world);
+    assert_eq!((world.reply(0, write), world.now), (Some(Ok(None)), before), "{}", world.logs());
+}
+
+/// T35: a frozen write that was never meant for the peer is not sent to it, and ends.
+#[test]
+fn a_write_of_one_leg_ends_when_io_goes_on() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.hosts[0].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 7));
+    world.step_until(|world| !world.hosts[0].kept.is_empty());
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.release(0);
+    world.hosts[0].said.clear();
+    world.join();
+    assert_eq!(world.reply(0, write), None);
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert!(!world.hosts[0].said.iter().any(|packet| matches!(packet, Packet::Data { .. })));
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// T24: nothing is given up that a disk has not ended. A forced detach waits for it, with its buffer; how it ends
+/// makes no difference then.
+#[test]
+fn a_detach_waits_for_what_is_on_the_disk() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    world.hosts[0].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 7));
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command: detach });
+    world.run_for(Duration::from_secs(5));
+    assert!(world.hosts[0].state().contains(" Failed/"), "{}", world.hosts[0].state());
+    assert_eq!(world.hosts[0].disk[3 * 4096], 1);
+    world.release(0);
+    world.settle();
+    assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "the peer has it\n{}", world.logs());
+    world.write(0, 3, 8);
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+    assert_eq!(world.hosts[0].disk[3 * 4096], 8);
+}
+
+/// T30: each write keeps to the protocol it was sent by.
+#[test]
+fn a_change_of_protocol_is_for_later_writes() {
+    let mut world = World::synced(protocol(Protocol::C));
+    world.hosts[1].keeps = writes_data;
+    let first = world.submit(0, write_of(3, 7));
+    deliver_all(&mut world);
+    for host in 0..2 {
+        let options = Box::new(protocol(Protocol::B));
+        world.input(
+            host,
+            Input::Command { id: CommandId(999), command: Command::ChangeNetOptions { options } },
+        );
+    }
+    let second = world.submit(0, write_of(4, 8));
+    deliver_all(&mut world);
+    assert_eq!(world.reply(0, first), None, "it waits for the peer's disk\n{}", world.logs());
+    assert_eq!(world.reply(0, second), Some(Ok(None)), "{}", world.logs());
+    world.release(1);
+    world.settle();
+    assert_eq!(world.reply(0, first), Some(Ok(None)));
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+}
+
+/// T34: what a node announces is no promise of its peer's.
+#[test]
+fn a_write_longer_than_the_disk_takes_at_once_is_written() {
+    let mut world = World::new(plain());
+    for host in 0..2 {
+        world.command(host, Command::NewMinor { volume: VOLUME, minor: 1 });
+        let disk = DiskFacts { max_io_bytes: 65536, ..facts(DISK_BYTES as u64, MetaPlace::Internal) };
+        let options = Box::new(world.disk_options.clone());
+        assert!(world.command(host, Command::Attach { volume: VOLUME, disk, options }).is_success());
+        world.connect(host);
+    }
+    world.settle();
+    assert!(world.command(0, Command::Primary { volume: VOLUME, force: true }).is_success());
+    world.settle();
+    let extent = Extent::new(Sector::new(8), 2048).unwrap();
+    let data: Vec<u8> = (0..1 << 20).map(|at: u32| (at / 512) as u8).collect();
+    let write = Request::Write { extent, data: Buf::copied(&data), fua: false };
+    assert_eq!(world.request(0, write), Ok(None), "{}", world.logs());
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert!(world.hosts[1].disk[4096..][..1 << 20] == data);
+    world.assert_equal_disks();
+}
+
+/// T9: with an integrity algorithm the feature is not announced, and zeroes are not told in this way.
+#[test]
+fn zeroes_have_no_packet_of_their_own_with_an_integrity_algorithm() {
+    for (algorithm, told) in [(None, true), (Some("crc32c"), false)] {
+        let mut options = plain();
+        if algorithm.is_some() {
+            options.set("data-integrity-alg", algorithm).unwrap();
+        }
+        let mut world = World::synced(options);
+        world.write(0, 3, 7);
+        let extent = Extent::new(Sector::new(24), 8).unwrap();
+        let zeroes = Request::WriteZeroes { extent, fua: false, may_trim: false };
+        assert_eq!(world.request(0, zeroes), Ok(None));
+        world.settle();
+        let said = world.hosts[0].said.iter().any(|packet| matches!(packet, Packet::Zeroes { .. }));
+        assert_eq!(said, told, "{algorithm:?}");
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.hosts[1].disk[3 * 4096], 0);
+        world.assert_equal_disks();
+    }
+}
+
+/// T20: the peer's rates replace ours, and are no reason to part.
+#[test]
+fn a_peer_with_other_rates_is_taken_at_its_word() {
+    let mut world = World::synced(plain());
+    let options = DiskOptions {
+        c_plan_ahead_ds: 7,
+        resync_rate_kib_s: 1234,
+        c_max_rate_kib_s: 99_999,
+        ..DiskOptions::default()
+    };
+    let command = Command::ChangeDiskOptions { volume: VOLUME, options: Box::new(options) };
+    assert!(world.command(0, command).is_success());
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    let theirs = &world.hosts[1].node.volumes[&VOLUME].disk.as_ref().unwrap().options;
+    let rates = (theirs.c_plan_ahead_ds, theirs.resync_rate_kib_s, theirs.c_max_rate_kib_s);
+    assert_eq!(rates, (7, 1234, 99_999));
+}
+
+/// F12: epochs and sequence numbers have 32 bits, and go on behind the last one.
+#[test]
+fn epochs_and_sequence_numbers_wrap() {
+    let mut world = World::synced(plain());
+    world.hosts[0].node.log.begin_at_epoch(u32::MAX - 2);
+    for host in 0..2 {
+        world.hosts[host].node.volumes.get_mut(&VOLUME).unwrap().seq_sent = u32::MAX - 5;
+    }
+    for round in 0..10 {
+        world.write(0, round, 7);
+        assert_eq!(world.request(0, Request::Flush), Ok(None), "{}", world.logs());
+    }
+    world.settle();
+    assert!(world.hosts[0].node.log.current_epoch() < 20);
+    assert_eq!(world.hosts[0].node.log.len(), 0, "all barriers are acked");
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// F12: more writes under way than the peer has buffers for.
+#[test]
+fn more_writes_than_there_are_buffers_wait_and_are_all_answered() {
+    let mut options = plain();
+    options.set("max-buffers", Some("32")).unwrap();
+    options.set("max-epoch-size", Some("3")).unwrap();
+    let mut world = World::synced(options);
+    world.hosts[1].keeps = writes_data;
+    let ids: Vec<u64> = (0..200).map(|block| world.submit(0, write_of(block, 7))).collect();
+    deliver_all(&mut world);
+    assert!(world.hosts[0].node.log.len() <= 33, "{}", world.hosts[0].node.log.len());
+    world.release(1);
+    world.settle();
+    assert!(ids.iter().all(|id| world.reply(0, *id) == Some(Ok(None))), "{}", world.logs());
+    world.assert_equal_disks();
+}

@@ -1,0 +1,285 @@
+//! What holds while blocks are fetched, before the first and after the last.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::options::OnIoError;
+use crate::meta::superblock::MetaFlags;
+use crate::wire::packet::{BlockAck, BlockId};
+
+/// The target lacks these blocks, and the link is whole again.
+fn joined(blocks: std::ops::Range<u64>) -> World {
+    let mut world = World::synced(plain());
+    world.cut();
+    for block in blocks {
+        world.write(0, block, 42);
+    }
+    for host in &mut world.hosts {
+        host.began.clear();
+        host.said.clear();
+    }
+    world.cut = false;
+    world
+}
+
+/// What the superblock on a machine's disk says.
+fn flags_on_disk(world: &World, host: usize) -> MetaFlags {
+    let sectors = DISK_BYTES as u64 / 512;
+    let layout = Layout::new(Placement::Internal, sectors, Striping::DEFAULT).unwrap();
+    let at = layout.superblock_byte() as usize;
+    let block: [u8; 4096] = world.hosts[host].disk[at..at + 4096].try_into().unwrap();
+    Superblock::decode(&block, Placement::Internal, sectors).unwrap().0.flags
+}
+
+fn has_begun(world: &World, host: usize, op: &str) -> bool {
+    world.hosts[host].began.iter().any(|begun| begun.starts_with(op))
+}
+
+/// I34, the beginning.
+#[test]
+fn no_block_is_written_before_the_superblock_says_inconsistent() {
+    let mut world = joined(0..8);
+    world.hosts[1].keeps = writes_data;
+    world.step_until(|world| has_begun(world, 1, "Data Write"));
+    assert!(!flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT), "{}", world.logs());
+    world.release(1);
+    world.settle();
+    world.assert_equal_disks();
+    // And if it cannot be written, no block is.
+    let mut world = joined(0..8);
+    world.hosts[1].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.hosts[1].kept.is_empty() && !has_begun(&world, 1, "Data Write"), "{}", world.logs());
+    world.release(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+}
+
+/// I34, the end.
+#[test]
+fn the_superblock_says_consistent_only_of_blocks_that_were_flushed() {
+    let mut world = joined(0..8);
+    world.step_until(|world| has_begun(world, 1, "Data Write"));
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.hosts[1].kept.is_empty(), "{}", world.logs());
+    assert!(!flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT), "{}", world.logs());
+    assert!(world.states()[1].starts_with("SyncTarget"), "{:?}", world.states());
+    assert_eq!(world.bits(0), 8, "nothing is called in sync that may be lost");
+    world.release(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert!(flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT));
+}
+
+/// I29, T6: on either node a client's write waits until the block under way is settled: written, flushed, its
+/// bits cleared on both sides.
+#[test]
+fn a_write_to_a_block_that_is_being_fetched_waits_until_its_bit_is_cleared() {
+    for primary_is_target in [false, true] {
+        let mut world = if primary_is_target { World::synced(plain()) } else { joined(0..8) };
+        let target = usize::from(!primary_is_target);
+        if primary_is_target {
+            assert!(world.command(0, Command::Invalidate { volume: VOLUME }).is_success());
+        }
+        world.step_until(|world| world.states().iter().any(|state| state.starts_with("SyncTarget")));
+        world.hosts[target].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        let fetched = |world: &World, block: u64| {
+            let resync = world.hosts[0].node.volumes[&VOLUME].resync.as_ref();
+            let extent = Extent::new(Sector::new(block * 8), 8).unwrap();
+            resync.is_some_and(|resync| resync.exchanges.iter().any(|e| e.extent.overlaps(extent)))
+        };
+        world.step_until(|world| {
+            !world.hosts[usize::from(world.states()[1].starts_with("SyncTarget"))].kept.is_empty()
+        });
+        assert!(fetched(&world, 2), "{}", world.logs());
+        world.hosts[0].began.clear();
+        let write = world.submit(0, write_of(2, 9));
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.reply(0, write), None, "{}", world.logs());
+        assert!(!has_begun(&world, 0, "Data Write"), "{:?}", world.hosts[0].began);
+        assert!(fetched(&world, 2) && world.is_out_of_sync(0, 2));
+        world.release(target);
+        world.settle();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!([0, 1].map(|host| world.hosts[host].disk[2 * 4096]), [9, 9]);
+        world.assert_equal_disks();
+    }
+}
+
+/// I33: of the states that only announce writes there is WFBitMapS here.
+#[test]
+fn a_write_after_the_bitmap_went_out_is_marked_and_announced_before_it_begins() {
+    let mut world = joined(0..8);
+    world.step_until(|world| world.states()[0].starts_with("WFBitMapS"));
+    // The target is kept from going on until the announcement is there.
+    world.step_until(|world| {
+        let sent = |packet: &Packet| matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
+        world.hosts[0].said.iter().any(sent)
+    });
+    assert!(world.states()[0].starts_with("WFBitMapS"), "{:?}", world.states());
+    world.hosts[0].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 9));
+    let other = world.submit(0, write_of(20, 9));
+    world.step_until(|world| world.hosts[0].kept.len() == 2);
+    assert!(world.is_out_of_sync(0, 3) && world.is_out_of_sync(0, 20), "before it begins");
+    world.step_until(|world| world.states()[1].starts_with("SyncTarget"));
+    assert!(world.is_out_of_sync(1, 20), "before the target asks for anything\n{}", world.logs());
+    world.release(0);
+    world.settle();
+    assert_eq!([write, other].map(|id| world.reply(0, id)), [Some(Ok(None)), Some(Ok(None))]);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([3, 20].map(|block: usize| world.hosts[1].disk[block * 4096]), [9, 9]);
+    world.assert_equal_disks();
+}
+
+/// I18: both wrote, one gives its data up: what only the loser has is in the source's bitmap as well.
+#[test]
+fn the_source_knows_every_block_that_either_node_wrote() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 1, 1);
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 2, 2);
+    assert!(world.command(1, Command::Secondary { volume: VOLUME }).is_success());
+    for host in 0..2 {
+        world.command(host, Command::Disconnect { force: true });
+    }
+    world.hosts[1].keeps = writes_data;
+    world.cut = false;
+    world.connect_with(1, true);
+    world.connect(0);
+    world.step_until(|world| !world.hosts[1].kept.is_empty());
+    assert_eq!([1, 2].map(|block| world.is_out_of_sync(0, block)), [true, true], "{}", world.logs());
+    world.release(1);
+    world.settle();
+    world.assert_equal_disks();
+    assert_eq!(world.hosts[1].disk[2 * 4096], 0);
+}
+
+/// I27: a block that fails stays out of sync on both, and the target is not called UpToDate.
+#[test]
+fn a_run_with_a_failed_block_leaves_its_bits_and_an_inconsistent_target() {
+    let mut world = World::new(plain());
+    world.disk_options.on_io_error = OnIoError::PassOn;
+    let mut world = world.in_sync();
+    world.cut();
+    for block in 0..8 {
+        world.write(0, block * 2, 42);
+    }
+    world.hosts[1].fails = |_, op| match op {
+        DiskOp::Write { offset: 16384, .. } => Some(DiskFault::Os(5)),
+        _ => None,
+    };
+    world.cut = false;
+    let said =
+        |world: &World, host: usize| world.hosts[host].log.iter().any(|line| line.contains("failed blocks"));
+    for _ in 0..10_000 {
+        if said(&world, 1) {
+            break;
+        }
+        assert!(world.step(), "{}", world.logs());
+        assert!(!world.states()[1].contains(" UpToDate/UpToDate"), "{:?}", world.states());
+    }
+    assert!(said(&world, 1), "{}", world.logs());
+    assert_eq!([0, 1].map(|host| world.is_out_of_sync(host, 4)), [true, true]);
+    assert_eq!(world.bits(1), 1, "the others are done");
+    world.hosts[1].fails = |_, _| None;
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
+    world.assert_equal_disks();
+}
+
+/// T12: refusals are answers. With a window of 16 blocks all of them are refused; the target goes on asking.
+#[test]
+fn refused_blocks_do_not_use_up_the_window() {
+    let mut options = plain();
+    options.set("max-buffers", Some("32")).unwrap();
+    let mut world = World::synced(options);
+    world.cut();
+    for block in 0..100 {
+        world.write(0, block * 2, 42);
+    }
+    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Read { .. });
+    world.cut = false;
+    world.step_until(|world| !world.hosts[0].kept.is_empty());
+    let mut refused = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        world.run_for(Duration::from_millis(100));
+        let Some(resync) = world.hosts[1].node.volumes[&VOLUME].resync.as_ref() else { break };
+        let asked: Vec<Extent> = resync.exchanges.iter().map(|exchange| exchange.extent).collect();
+        assert!(asked.len() <= 16, "I30");
+        for extent in asked {
+            refused.insert(extent.start().get());
+            let (sector, size) = (extent.start(), extent.bytes() as u32);
+            let refusal = BlockAck { sector, block_id: BlockId::RESYNC, size, seq: 0 };
+            if world.hosts[1].node.link().is_up() {
+                world.hear(1, true, Packet::NegRsDreply(refusal), None);
+            }
+        }
+    }
+    assert_eq!(refused.len(), 100, "{}", world.logs());
+    world.release(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// I30: as much as the rate allows in a tenth of a second, and nothing is under way when the run ends.
+#[test]
+fn a_resync_asks_for_no_more_than_its_rate_allows() {
+    let mut world = joined(0..100);
+    for host in 0..2 {
+        let options = DiskOptions { c_plan_ahead_ds: 0, resync_rate_kib_s: 400, ..DiskOptions::default() };
+        let command = Command::ChangeDiskOptions { volume: VOLUME, options: Box::new(options) };
+        assert!(world.command(host, command).is_success());
+    }
+    world.step_until(|world| world.states()[1].starts_with("SyncTarget"));
+    let began = world.now;
+    let mut last = 0;
+    while world.states()[1].starts_with("SyncTarget") {
+        assert!(world.step());
+        if let Some(resync) = &world.hosts[1].node.volumes[&VOLUME].resync {
+            last = resync.unanswered;
+        }
+        let asked = |packet: &Packet| match packet {
+            Packet::RsDataRequest(request) => u64::from(request.size) / 4096,
+            _ => 0,
+        };
+        let asked: u64 = world.hosts[1].said.iter().map(asked).sum();
+        let ticks = world.now.since(began).as_millis() as u64 / 100 + 1;
+        assert!(asked <= ticks * 10, "{asked} blocks in {ticks} tenths of a second");
+    }
+    assert_eq!(last, 0, "asked for and not answered");
+    assert!(world.now.since(began) >= Duration::from_millis(800), "{:?}", world.now.since(began));
+    world.settle();
+    world.assert_equal_disks();
+}
+
+/// I12, T27: a write of a part of a block brings that part; the block stays out of sync until all of it is there.
+#[test]
+fn a_part_of_a_block_does_not_make_it_in_sync() {
+    let mut world = joined(0..8);
+    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Read { .. });
+    world.step_until(|world| world.states()[0].starts_with("SyncSource") && !world.hosts[0].kept.is_empty());
+    // A block that was not asked for, or its write would wait: marked by a peer that says so.
+    let range = crate::wire::packet::BlockRange { sector: Sector::new(100 * 8), size: 8192 };
+    for host in 0..2 {
+        world.hear(host, false, Packet::OutOfSync(range), None);
+    }
+    let extent = Extent::new(Sector::new(100 * 8 + 3), 13).unwrap();
+    let write = Request::Write { extent, data: Buf::copied(&[9; 13 * 512]), fua: false };
+    let id = world.submit(0, write);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.reply(0, id), Some(Ok(None)), "{}", world.logs());
+    for host in 0..2 {
+        let bits = [100, 101].map(|block| world.is_out_of_sync(host, block));
+        assert_eq!(bits, [true, false], "node {host}: only the second was written whole");
+    }
+    world.release(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
