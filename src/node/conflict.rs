@@ -90,7 +90,11 @@ impl Node {
     }
 
     /// Own writes to these sectors that were sent and are not answered to their client.
-    fn own_writes(&self, volume: VolumeId, extent: Extent) -> impl Iterator<Item = (ReqKey, &Req)> {
+    pub(super) fn own_writes(
+        &self,
+        volume: VolumeId,
+        extent: Extent,
+    ) -> impl Iterator<Item = (ReqKey, &Req)> {
         self.log.iter().filter(move |(_, req)| {
             req.volume == volume
                 && req.kind.is_write()

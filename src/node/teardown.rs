@@ -5,6 +5,7 @@ use super::Node;
 use super::effect::{Effect, LogLevel};
 use super::input::{SocketEnd, SocketId};
 use super::link::{Closing, Phase};
+use super::peer_write::{PeerIo, Stage};
 use super::state::{Conn, StateChange};
 use super::worker::Work;
 use crate::wire::{Phase as WirePhase, Reaction, Socket};
@@ -52,7 +53,7 @@ impl Node {
                 v.counters.lo = v.counters.lo.saturating_sub(1);
             }
         }
-        self.drop_unstarted_resync_io();
+        self.drop_unstarted_io();
         for volume in self.volume_ids() {
             self.stop_resync(volume);
         }
@@ -60,13 +61,16 @@ impl Node {
     }
 
     /// Resync blocks that have not begun are dropped: they will come again. The peer's writes are
-    /// carried out all the same: their sender may have answered its client, and be gone (I2).
-    fn drop_unstarted_resync_io(&mut self) {
+    /// carried out all the same: their sender may have answered its client, and be gone (I2). Except
+    /// for those that wait for own ones (D179): their sender has not, and may send them anew on another
+    /// connection, on which the two are judged once more.
+    fn drop_unstarted_io(&mut self) {
+        let rival = |io: &PeerIo| self.own_writes(io.volume, io.extent).next().is_some();
         let waiting: Vec<u64> = self
             .link()
             .peer_ios
             .iter()
-            .filter(|(_, io)| io.stage == super::peer_write::Stage::Waiting && io.epoch.is_none())
+            .filter(|(_, io)| io.stage == Stage::Waiting && (io.epoch.is_none() || rival(io)))
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
