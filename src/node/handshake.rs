@@ -301,6 +301,10 @@ impl Node {
         peer_disk: Disk,
         conn: Conn,
     ) {
+        if conn == peer.conn && matches!(conn, Conn::WFBitMapS | Conn::WFBitMapT) {
+            // A role changed between the two decisions, and each would wait for the other for ever.
+            return self.lose_link(Conn::ProtocolError, "both nodes took the same side of the resync");
+        }
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.consider_resync = false;
         let mut ns = State {
