@@ -54,6 +54,16 @@ impl Shadow {
         }
     }
 
+    /// The connection is gone, and no barrier ack comes from it.
+    fn barrier_lost(&mut self) {
+        self.awaited = None;
+        let Some(old) = self.old.take() else { return };
+        match &mut self.young {
+            Some(young) => runs(&old).for_each(|(first, last)| _ = young.set(first, last)),
+            None => self.young = Some(old),
+        }
+    }
+
     /// All blocks that the peer may lose; none is remembered any more.
     fn take(&mut self) -> impl Iterator<Item = Box<Bitmap>> {
         self.awaited = None;
@@ -94,8 +104,19 @@ impl Volume {
         }
     }
 
+    /// The peer is lost, and with it what it may lose. While I/O is frozen that is not decided: it may go
+    /// on with a peer that has lost nothing, and no bit without a new generation would ever be cleared.
+    fn lose_peer(&mut self, frozen: bool) {
+        if !frozen {
+            return self.distrust_peer();
+        }
+        if let Some(disk) = self.disk.as_deref_mut() {
+            disk.shadow.barrier_lost();
+        }
+    }
+
     /// What the peer may lose is out of sync.
-    fn distrust_peer(&mut self) {
+    pub(super) fn distrust_peer(&mut self) {
         let Some(disk) = self.disk.as_deref_mut() else { return };
         for bitmap in disk.shadow.take() {
             for (first, last) in runs(&bitmap) {
@@ -143,7 +164,7 @@ impl Node {
         let parts = old.conn >= Conn::Connected && new.conn < Conn::Connected;
         let demoted = old.role == Role::Primary && new.role != Role::Primary;
         if parts && new.conn.is_network_error() && new.conn != Conn::TearDown {
-            v.distrust_peer();
+            v.lose_peer(new.is_suspended());
         } else if parts || (demoted && !new.conn.is_sync_source()) {
             v.trust_peer();
         }
@@ -151,7 +172,7 @@ impl Node {
 
     /// The connection is given up, and nobody has asked the peer how it does.
     pub(super) fn distrust_lost_peer(&mut self) {
-        self.volumes.values_mut().for_each(Volume::distrust_peer);
+        self.volumes.values_mut().for_each(|v| v.lose_peer(v.state.is_suspended()));
     }
 }
 
