@@ -141,6 +141,8 @@ impl Node {
             v.set_out_of_sync(req.extent);
         } else if req.net.in_sync {
             v.set_in_sync(req.extent);
+        }
+        if req.net.in_sync {
             self.source_progress(req.volume);
         }
         if req.in_al {

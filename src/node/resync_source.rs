@@ -8,6 +8,7 @@ use super::resync::Deferred;
 use super::rules::Manner;
 use super::state::{Conn, Disk, State, StateChange};
 use super::uuids::uuids_text;
+use super::volume::Volume;
 use crate::buffer::Buf;
 use crate::config::values::Fencing;
 use crate::units::{Extent, VolumeId};
@@ -235,12 +236,19 @@ impl Node {
         self.force(volume, change);
     }
 
-    /// Ends the run on the source once the target is done and no bit says otherwise (D133, T39).
+    /// Ends the run on the source once the target is done, and no write under way is still to clear its bits
+    /// (D133, T39). Bits that are left then no target will ever ask for: blocks that failed, a discard or a
+    /// read that failed on this disk alone (D46, D163). They stay, for the next handshake.
     pub(super) fn source_progress(&mut self, volume: VolumeId) {
         self.note_progress(volume);
+        let done = |v: &Volume| v.state.conn.is_sync_source() && v.marks.target_said_done;
+        if !self.volumes.get(&volume).is_some_and(done) {
+            return;
+        }
+        let clears = self.log.iter().any(|(_, req)| req.volume == volume && req.net.in_sync);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let failed = v.resync.as_ref().map_or(0, |r| r.failed);
-        if !v.state.conn.is_sync_source() || !v.marks.target_said_done || v.bits_set() > failed {
+        if clears && v.bits_set() > failed {
             return;
         }
         v.marks.target_said_done = false;
