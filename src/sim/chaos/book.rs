@@ -21,6 +21,9 @@ pub(super) struct Book {
     target_since: [Option<Snapshot>; 2],
     /// The power failed while it was Primary, and the copies were not the same since.
     crashed_primary: [bool; 2],
+    /// It was killed while it was Primary, and the copies were not the same since: what the power takes
+    /// now is of that Primary, too.
+    killed_primary: [bool; 2],
     /// It was Primary since the link was lost.
     promoted: [bool; 2],
     /// A split brain is being resolved: one side loses by decision.
@@ -40,6 +43,7 @@ impl Book {
             certainties: [[0; 2]; 2],
             target_since: Default::default(),
             crashed_primary: [false; 2],
+            killed_primary: [false; 2],
             promoted: [false; 2],
             split_brain: false,
             discards_failed: false,
@@ -107,7 +111,7 @@ impl Book {
             if !before.is_primary() && view.disk == "UpToDate" {
                 let device = self.disk(world, host);
                 self.oracle
-                    .check_copy(host, device.data())
+                    .check_copy(host, device.data(), |_| false)
                     .map_err(|why| format!("{host} was promoted with data that is not there: {why}"))?;
             }
         }
@@ -120,8 +124,7 @@ impl Book {
                 && let Some(began) = began
             {
                 self.oracle.synced(1 - host, host, &began);
-                self.crashed_primary = [false; 2];
-                self.split_brain = false;
+                self.at_peace();
             }
         }
         Ok(())
@@ -145,14 +148,21 @@ impl Book {
         }
         let device = self.disk(world, source);
         self.oracle
-            .check_copy(target, device.data())
+            .check_copy(target, device.data(), |_| false)
             .map_err(|why| format!("{target} is overwritten by data that lacks a promised write: {why}"))
     }
 
     /// A machine lost power.
     pub(super) fn lost_power(&mut self, host: HostId) {
-        self.crashed_primary[host] |= self.views[host].is_primary();
+        self.crashed_primary[host] |= self.views[host].is_primary() || self.killed_primary[host];
         self.oracle.lost_power(host);
+    }
+
+    /// The copies are the same: what happened before is history.
+    fn at_peace(&mut self) {
+        self.crashed_primary = [false; 2];
+        self.killed_primary = [false; 2];
+        self.split_brain = false;
     }
 
     /// A machine is down.
@@ -161,6 +171,7 @@ impl Book {
             self.certainties[node][host] += 1;
         }
         self.target_since[host] = None;
+        self.killed_primary[host] |= self.views[host].is_primary();
         if self.views[host].is_whole() {
             self.promoted[host] = false;
         }
@@ -194,11 +205,11 @@ impl Book {
             }
         }
         self.oracle.equal();
-        self.crashed_primary = [false; 2];
-        self.split_brain = false;
+        self.at_peace();
+        let excused = |sector| self.discards_failed && self.marked(world, sector).contains(&Some(true));
         for (host, disk) in disks.iter().enumerate() {
             self.oracle
-                .check_copy(host, disk.data())
+                .check_copy(host, disk.data(), excused)
                 .map_err(|why| format!("{host} is in sync and lacks a promised write: {why}"))?;
         }
         Ok(())

@@ -84,7 +84,7 @@ impl Life {
         }
         for number in 0..self.books.len() {
             let book = &mut self.books[number];
-            if is_without_good_data(book) {
+            if is_without_good_data(book, round > 9) {
                 // Only an administrator can know whose data is best; both are what they are.
                 let better = usize::from(book.views[1].disk > book.views[0].disk);
                 book.split_brain = true;
@@ -112,8 +112,13 @@ impl Life {
         let View { disk, peer_disk, suspended, conn, .. } = self.books[number].views[host].clone();
         let split = self.is_split();
         let tasks = &mut self.tasks[host];
-        let lost = round > 3 && suspended.iter().any(|reason| reason == "no-data");
-        if lost || suspended.iter().any(|reason| reason == "user") {
+        // Data that never comes back, a peer that nobody could fence: somebody has to decide.
+        let frozen_since = |reason: &str| match reason {
+            "no-data" => round > 3,
+            "fencing" => round > 5,
+            _ => true,
+        };
+        if suspended.iter().any(|reason| frozen_since(reason)) {
             tasks.push_back(Task::Command(Command::ResumeIo { volume }));
         }
         if conn.starts_with("Paused") {
@@ -121,9 +126,10 @@ impl Life {
         }
         let disconnect = Task::Command(Command::Disconnect { force: false });
         if disk == "Diskless" {
-            // A split brain that an attach shows ends the attach, and the node goes on without a disk.
-            if split && conn == "Connected" {
-                let connect = Task::Connect { discard_my_data: host == VICTIM };
+            // An attach that shows a split brain, or that neither has good data, ends at once, and the node
+            // goes on without a disk.
+            if (split || round > 5) && conn == "Connected" {
+                let connect = Task::Connect { discard_my_data: split && host == VICTIM };
                 tasks.extend([disconnect, Task::Attach(volume), connect]);
             } else {
                 tasks.push_back(Task::Attach(volume));
@@ -157,7 +163,9 @@ impl Life {
     }
 }
 
-fn is_without_good_data(book: &Book) -> bool {
+/// Whether neither node has data that it calls good, and they know it of each other, or refuse each other
+/// for it.
+fn is_without_good_data(book: &Book, refusing: bool) -> bool {
     let bad = |view: &View| matches!(view.disk.as_str(), "Inconsistent" | "Outdated" | "Consistent");
-    book.views.iter().all(bad) && book.views.iter().all(|view| view.conn == "Connected")
+    book.views.iter().all(bad) && (refusing || book.views.iter().all(|view| view.conn == "Connected"))
 }
