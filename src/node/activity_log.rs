@@ -574,9 +574,9 @@ mod tests {
         fn replaying_the_ring_covers_every_extent_in_use(
             ops in ops(),
             (slots, stripes, blocks) in prop_oneof![
-                Just((67u32, 1u32, 8u32)),
-                Just((67, 3, 3)),
-                Just((1237, 1, 8)),
+                4 => Just((67u32, 1u32, 8u32)),
+                4 => Just((67, 3, 3)),
+                1 => Just((1237, 1, 8)), // Each look at so many slots takes long.
             ],
         ) {
             let striping = Striping::new(stripes, blocks).unwrap();
