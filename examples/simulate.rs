@@ -11,7 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use urbd::sim::chaos::reach::Reach;
 use urbd::sim::chaos::{Options, Report, run_guarded, shrink};
+
+/// Seeds of a run that has to reach everything.
+const CI_SEEDS: u64 = 3000;
 
 /// Random lives of two nodes: faults, crashes and commands at any moment, and clients that check what
 /// they were promised.
@@ -32,6 +36,9 @@ struct Arguments {
     /// How many run side by side; default: one for each core.
     #[arg(long)]
     threads: Option<usize>,
+    /// Print what the faults met, also of fewer than 3000 seeds.
+    #[arg(long)]
+    reach: bool,
     /// Stop after so many failures.
     #[arg(long, default_value_t = 10)]
     failures: u64,
@@ -85,6 +92,7 @@ struct Sum {
     requests: u64,
     compared: u64,
     lasted: Duration,
+    reach: Reach,
 }
 
 fn many(arguments: &Arguments) -> bool {
@@ -137,6 +145,9 @@ fn many(arguments: &Arguments) -> bool {
         sum.compared,
         sum.lasted.as_secs_f64() / 86_400.0
     );
+    if arguments.reach || done >= CI_SEEDS {
+        println!("\n{}", sum.reach);
+    }
     failures > 0
 }
 
@@ -145,6 +156,7 @@ fn add(sum: &Mutex<Sum>, report: &Report) {
     sum.requests += report.requests;
     sum.compared += report.compared;
     sum.lasted += report.lasted;
+    sum.reach.add(&report.reach);
 }
 
 /// A line now and then.

@@ -173,6 +173,11 @@ impl<C: Core> Resource<C> {
         &self.core
     }
 
+    /// What an operation queued on the ring is for, for those who only look.
+    pub fn ticket_of(&self, token: Token) -> Option<Ticket> {
+        self.operations.get(Key::from_u64(token.0)).map(|operation| operation.ticket)
+    }
+
     /// The core, for tests.
     #[cfg(test)]
     pub(super) fn core_mut(&mut self) -> &mut C {

@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// The states of all volumes.
-    pub(super) fn states(&self) -> impl Iterator<Item = State> + '_ {
+    pub fn states(&self) -> impl Iterator<Item = State> + '_ {
         self.volumes.values().map(|v| v.state)
     }
 }

@@ -51,6 +51,7 @@ mod resync_target;
 mod route;
 mod shadow;
 mod snapshot;
+pub mod steps;
 mod sync_handshake;
 mod teardown;
 mod tickets;

@@ -93,6 +93,18 @@ impl Tickets {
         Some(operation)
     }
 
+    /// The operation of a ticket, while it is under way.
+    pub(super) fn get(&self, ticket: Ticket) -> Option<&Operation> {
+        self.slots.get(usize::try_from(ticket.0).ok()?)?.as_ref()
+    }
+
+    /// Looks at the operations under way.
+    pub(super) fn each(&self, look: impl FnMut(&Operation)) {
+        if self.live > 0 {
+            self.slots.iter().flatten().for_each(look);
+        }
+    }
+
     /// The operations under way on a volume's disk.
     pub(super) fn on_volume(&self, volume: VolumeId) -> usize {
         if self.live == 0 {

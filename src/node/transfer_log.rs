@@ -360,6 +360,11 @@ impl TransferLog {
         !self.barriers.is_empty() || self.sending.is_some_and(|sending| sending.writes > 0)
     }
 
+    /// Whether the barrier of this epoch is sent and not acked.
+    pub(super) fn is_barrier_sent(&self, epoch: u32) -> bool {
+        self.barriers.iter().any(|sent| sent.number == epoch)
+    }
+
     /// The newest epoch that was closed by a barrier and is not acked: a flush waits for it. Every
     /// write answered so far is in an epoch up to it (D32).
     pub(super) fn newest_barrier(&self) -> Option<u32> {

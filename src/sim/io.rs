@@ -32,8 +32,39 @@ pub(super) struct Universe {
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
     /// The features that both nodes may agree on.
     pub(super) features: u32,
+    /// Disk operations that were made to fail since somebody looked.
+    pub(super) struck: Vec<Struck>,
     /// What the shells were asked to keep, and have not.
     pub(super) kept: Vec<(HostId, VolumeId, KeepAsk)>,
+}
+
+/// A disk operation that was made to fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Struck {
+    pub(super) host: HostId,
+    pub(super) token: Token,
+    pub(super) kind: Failing,
+}
+
+/// What kind of operation was made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// A read.
+    Read,
+    /// A write, a discard or a write of zeroes.
+    Write,
+    /// A flush.
+    Flush,
+}
+
+impl Failing {
+    const fn of(op: &Op) -> Self {
+        match op {
+            Op::Read { .. } => Self::Read,
+            Op::Write { .. } | Op::Discard { .. } | Op::Zero { .. } => Self::Write,
+            Op::Sync => Self::Flush,
+        }
+    }
 }
 
 /// What the ring of one machine holds.
@@ -83,6 +114,7 @@ impl Universe {
             hosts: Default::default(),
             handlers_done: Vec::new(),
             features: u32::MAX,
+            struck: Vec::new(),
             kept: Vec::new(),
         }
     }
@@ -140,7 +172,11 @@ impl Universe {
                 let part = &mut self.hosts[host];
                 if part.boot == boot {
                     let device = part.devices.get(device.0);
+                    let kind = Failing::of(&op);
                     let result = device.map_or(Err(DiskFault::Gone), |device| device.perform(op, begun));
+                    if matches!(result, Err(DiskFault::Os(_))) {
+                        self.struck.push(Struck { host, token, kind });
+                    }
                     part.ready.push_back(Completion::Disk { token, result });
                 }
             }
@@ -198,6 +234,7 @@ impl Io for SimIo {
         let masked = mask_features(bytes, universe.features);
         let bytes = masked.as_deref().unwrap_or(bytes);
         universe.send(socket, bytes, payload.as_ref().map(Buf::bytes));
+        universe.note_packet(socket, bytes);
     }
 
     fn unsent(&self, socket: SocketKey) -> Unsent {

@@ -13,6 +13,7 @@ use crate::buffer::Buf;
 use crate::io::slots::Slots;
 use crate::io::{Completion, SocketKey, Unsent};
 use crate::units::Moment;
+use crate::wire::Command;
 
 /// Bytes that may be on their way, or arrived and not received, before the network takes no more.
 const WINDOW: usize = 1 << 20;
@@ -59,6 +60,12 @@ struct Stream {
     /// Sent, and not taken by the network.
     out: VecDeque<u8>,
     moved: u64,
+    /// Bytes sent since the beginning.
+    said: u64,
+    /// Where the packets sent end, counted in bytes; those that were received are dropped now and then.
+    packets: VecDeque<(u64, Command)>,
+    /// Bytes received since the beginning.
+    heard: u64,
     /// On the way to this end.
     wire: VecDeque<Segment>,
     wire_bytes: usize,
@@ -76,6 +83,9 @@ impl Stream {
             peer_owner,
             out: VecDeque::new(),
             moved: 0,
+            said: 0,
+            packets: VecDeque::new(),
+            heard: 0,
             wire: VecDeque::new(),
             wire_bytes: 0,
             inbox: VecDeque::new(),
@@ -128,6 +138,22 @@ impl Network {
             (Kind::Stream(_) | Kind::Listener(_) | Kind::Dialing, _) => None,
         });
         ends.collect()
+    }
+
+    /// The packets that a machine sent to the other and that were not received there.
+    pub(super) fn each_packet(&self, from: HostId, mut look: impl FnMut(Command)) {
+        for (_, socket) in self.sockets.iter() {
+            let (Owner::Host(owner), Kind::Stream(stream)) = (socket.owner, &socket.kind) else { continue };
+            if owner != from || stream.packets.is_empty() {
+                continue;
+            }
+            if let Some(Kind::Stream(other)) = self.sockets.get(stream.peer.0).map(|socket| &socket.kind)
+                && other.ended.is_none()
+            {
+                let unheard = stream.packets.iter().rev().take_while(|(end, _)| *end > other.heard);
+                unheard.for_each(|(_, command)| look(*command));
+            }
+        }
     }
 
     /// Bytes on their way to a socket.
@@ -315,8 +341,24 @@ impl Universe {
         if let Some(stream) = self.network.stream(socket) {
             stream.out.extend(bytes);
             stream.out.extend(payload.unwrap_or_default());
+            stream.said += (bytes.len() + payload.map_or(0, <[u8]>::len)) as u64;
             self.flush(socket);
         }
+    }
+
+    /// Remembers which packet a resource sent last, if it was to its peer.
+    pub(super) fn note_packet(&mut self, socket: SocketKey, bytes: &[u8]) {
+        let Some(stream) = self.network.stream(socket) else { return };
+        let (said, peer) = (stream.said, stream.peer);
+        if matches!(stream.peer_owner, Owner::Client(_)) {
+            return;
+        }
+        let heard = self.network.stream(peer).map_or(0, |other| other.heard);
+        let (Some(stream), Some(command)) = (self.network.stream(socket), Command::of_packet(bytes)) else {
+            return;
+        };
+        while stream.packets.pop_front_if(|(end, _)| *end <= heard).is_some() {}
+        stream.packets.push_back((said, command));
     }
 
     pub(super) fn unsent(&self, socket: SocketKey) -> Unsent {
@@ -469,6 +511,7 @@ impl Universe {
                 let into = buf.bytes_mut().map(|bytes| &mut bytes[from..]).unwrap_or_default();
                 let count = into.len().min(stream.inbox.len());
                 into[..count].copy_from_slice(&take_front(&mut stream.inbox, count));
+                stream.heard += count as u64;
                 Ok(count)
             }
         };

@@ -12,7 +12,7 @@ use tracing::info;
 use super::client::{Answer, Client, Wish};
 use super::disk::{Device, SimDisk};
 use super::events::{Event, HostId};
-use super::io::{Pace, SimIo, SimSocket, Universe};
+use super::io::{Failing, Pace, SimIo, SimSocket, Struck, Universe};
 use super::keep::Kept;
 use super::network::address_of;
 use super::weather::Weather;
@@ -24,7 +24,9 @@ use crate::nbd::{Export, Session};
 use crate::node::Node;
 use crate::node::command::{Command, Outcome};
 use crate::node::status::ResourceStatus;
+use crate::node::steps::Step;
 use crate::units::{Moment, SECTOR_BYTES, VolumeId};
+use crate::wire;
 
 /// The port of the resource on both machines.
 const PORT: u16 = 7788;
@@ -232,6 +234,22 @@ impl World {
                 look(device, op);
             }
         }
+    }
+
+    /// The disk operations that were made to fail since the last time: where, of which kind, and what they
+    /// were for.
+    pub fn take_struck(&self) -> Vec<(HostId, Failing, Option<Step>)> {
+        let struck = std::mem::take(&mut self.universe.borrow_mut().struck);
+        let step = |struck: &Struck| {
+            let resource = &self.hosts[struck.host].machine.as_ref()?.resource;
+            resource.core().step_of_operation(resource.ticket_of(struck.token)?)
+        };
+        struck.iter().map(|struck| (struck.host, struck.kind, step(struck))).collect()
+    }
+
+    /// Looks at the packets that a machine sent to the other and that were not received there.
+    pub fn each_packet(&self, from: HostId, look: impl FnMut(wire::Command)) {
+        self.universe.borrow().network.each_packet(from, look);
     }
 
     /// The core of a machine's resource, for those who check what it knows.

@@ -160,6 +160,13 @@ impl Command {
         self as u16
     }
 
+    /// The command of the packet that begins with these bytes, in whichever format its header is (W21).
+    #[must_use]
+    pub fn of_packet(bytes: &[u8]) -> Option<Self> {
+        let decode = |apv| Header::decode(bytes, apv).ok().flatten();
+        decode(APV_MAX).or_else(|| decode(APV_BEFORE_FEATURES)).and_then(|h| Self::from_number(h.command))
+    }
+
     /// Whether it is sent before the versions are agreed, and only then (W7, W22).
     #[must_use]
     pub const fn is_before_features(self) -> bool {

@@ -8,11 +8,13 @@ use super::super::store::Faults;
 use super::super::weather::Weather;
 use super::life::Life;
 use super::plan::{Action, DiskError};
+use super::reach::Class;
 use crate::units::Moment;
 
 impl Life {
     /// The action of this number happens.
     pub(super) fn act(&mut self, number: usize, action: Action) {
+        self.meet_action(action);
         match action {
             Action::Silence(host) => self.world.hold(host, true),
             Action::Cut => self.world.cut(),
@@ -42,6 +44,9 @@ impl Life {
     }
 
     fn kill(&mut self, host: HostId) {
+        if self.world.is_up(host) {
+            self.meet(Class::Kill, host);
+        }
         self.world.crash(host);
         self.books.iter_mut().for_each(|book| book.oracle.killed(host));
         self.gone(host);
@@ -49,6 +54,7 @@ impl Life {
 
     pub(super) fn power_loss(&mut self, host: HostId, all: bool) {
         if self.world.is_up(host) {
+            self.meet(Class::PowerLoss, host);
             self.world.lose_power(host, all);
             self.books.iter_mut().for_each(|book| book.lost_power(host));
             self.gone(host);
@@ -66,6 +72,7 @@ impl Life {
 
     pub(super) fn boot(&mut self, host: HostId) {
         if !self.world.is_up(host) {
+            self.meet_return(host);
             self.world.boot(host);
             self.bring_up(host);
         }
@@ -78,6 +85,7 @@ impl Life {
         if !self.world.is_up(host) && book.views[1 - host].disk == "UpToDate" {
             self.world.add_disk(host, book.volume.0, self.setup.new_disk());
             book.oracle.blank(host);
+            self.blank[host] = true;
         }
     }
 

@@ -41,6 +41,7 @@ impl Life {
         let Some(task) = self.tasks[host].pop_front() else { return Ok(false) };
         if self.world.is_up(host) {
             self.say(|| format!("   {host}: {task:?}").chars().take(160).collect());
+            self.meet_task(host, &task);
             self.carry_out(host, task)?;
             self.observe()?;
         }

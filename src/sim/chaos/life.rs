@@ -9,6 +9,7 @@ use super::super::world::{Pending, World};
 use super::admin::Task;
 use super::book::Book;
 use super::plan::{Admin, Planned, draw};
+use super::reach::{Reach, Situations};
 use super::setup::Setup;
 use super::view::View;
 use super::workload::{Facts, Program};
@@ -41,12 +42,18 @@ pub(super) struct Life {
     compared: u64,
     requests: u64,
     trace: Vec<String>,
+    pub(super) reach: Reach,
+    /// What holds for this whole life.
+    pub(super) traits: Situations,
+    /// A disk of this machine was replaced while it was down.
+    pub(super) blank: [bool; 2],
 }
 
 impl Life {
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_0000_0000_0000);
         let setup = Setup::draw(&mut random.fork());
+        let traits = Situations::of_life(&setup);
         let plan = draw(&mut random.fork());
         let mut world = World::new(random.next_u64());
         if seed.is_multiple_of(4) {
@@ -79,6 +86,9 @@ impl Life {
             compared: 0,
             requests: 0,
             trace: Vec::new(),
+            reach: Reach::default(),
+            traits,
+            blank: [false; 2],
         }
     }
 
@@ -89,6 +99,7 @@ impl Life {
             trace: self.trace,
             requests: self.requests,
             compared: self.compared,
+            reach: self.reach,
             lasted: self.world.now().since(Moment::default()),
         }
     }
@@ -180,6 +191,7 @@ impl Life {
         // A program's moment is one at which something happens, too.
         let stop = next.filter(|at| *at > now).map_or(until, |at| at.min(until));
         self.world.step(stop);
+        self.meet_disk_errors();
         self.observe()?;
         Ok(self.world.now() < until)
     }

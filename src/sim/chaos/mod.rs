@@ -16,8 +16,10 @@ mod book;
 mod life;
 pub mod oracle;
 pub mod plan;
+pub mod reach;
 mod settle;
 mod setup;
+mod strikes;
 mod view;
 mod workload;
 
@@ -49,6 +51,8 @@ pub struct Report {
     pub requests: u64,
     /// How often the copies were compared and found equal.
     pub compared: u64,
+    /// What the faults met.
+    pub reach: reach::Reach,
     /// How long it took in the false world.
     pub lasted: Duration,
 }
