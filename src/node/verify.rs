@@ -132,6 +132,11 @@ impl Verify {
         self.blocks.keys().next().copied().unwrap_or(self.next)
     }
 
+    /// VerifyS: blocks that the peer was asked for and has not given.
+    fn asked(&self) -> u64 {
+        self.blocks.values().filter(|block| block.stage == Stage::Asked).count() as u64
+    }
+
     fn all_chosen(&self, end: Sector, stops: bool) -> bool {
         let stopped = stops && self.begun && self.stop.is_some_and(|stop| self.next >= stop);
         self.next >= end || stopped
@@ -199,6 +204,8 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(verify) = v.verify.take() else { return };
         let (end, position) = (v.end, verify.position());
+        // An answer that comes later is not waited for (I36).
+        v.counters.pe = v.counters.pe.saturating_sub(verify.asked());
         v.ranges.release_resync();
         v.verify_wish = Wish { start: if position >= end { Sector::new(0) } else { position }, stop: None };
         self.report(volume, verify.found);

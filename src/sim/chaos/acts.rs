@@ -93,6 +93,7 @@ impl Life {
         let count = self.books.len();
         let book = &mut self.books[number % count];
         book.discards_failed |= kind == DiskError::Discard;
+        book.reads_failed |= kind == DiskError::Read;
         let disk = book.disk(&self.world, host);
         let device = if meta { disk.meta() } else { disk.data() };
         device.set_faults(Faults {

@@ -43,6 +43,7 @@ impl Setup {
         set_net("ping-int", "1");
         set_net("ping-timeout", "3");
         set_net("timeout", if pick(50) { "20" } else { "9" });
+        set_net("verify-alg", "crc32c");
         set_net("ko-count", if pick(50) { "2" } else { "7" });
         let asynchronous = pick(5);
         if asynchronous || pick(5) {

@@ -50,7 +50,8 @@ impl View {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.conn == "Connected" || self.conn.contains("Sync") || self.conn.starts_with("WFBitMap")
+        ["Connected", "WFBitMap", "Verify"].iter().any(|word| self.conn.starts_with(word))
+            || self.conn.contains("Sync")
     }
 
     pub(super) fn is_target(&self) -> bool {
