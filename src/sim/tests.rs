@@ -203,8 +203,9 @@ fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_th
 fn a_barrier_waits_for_the_disks_of_all_volumes() {
     let mut world = synced_volumes(4, 2, &DiskOptions::default());
     let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
-    for client in &mut clients {
-        let cookie = write(&mut world, client, 5, 7);
+    // Of one epoch: asked for together.
+    let cookies = clients.each_mut().map(|client| write(&mut world, client, 5, 7));
+    for (client, cookie) in clients.iter_mut().zip(cookies) {
         assert_eq!(world.answer(client, cookie, LIMIT).unwrap().error, 0);
     }
     let slow = world.disk(1, 1).unwrap();

@@ -1,5 +1,7 @@
 //! What clients were promised, and what is left of it when the power fails: I1, I4, I5, I6.
 
+use std::time::Duration;
+
 use urbd::node::command::Command;
 use urbd::sim::client::Wish;
 
@@ -29,12 +31,14 @@ fn a_durable_write_is_on_both_media_when_it_is_answered() {
     }
 }
 
-/// I4, I6: what was answered before a flush was asked for is on both media when that is answered.
+/// I4, I6: what was answered before a flush was asked for is on both media when that is answered, however slow one
+/// of them is.
 #[test]
 fn what_was_flushed_is_on_both_media() {
     for survivor in [A, B] {
         let mut machines = Machines::in_sync();
         machines.write(A, 0..8, 5);
+        machines.stall(&machines.data(survivor), Duration::from_secs(1));
         let flush = machines.ask(A, Wish::Flush);
         machines.answered(flush);
         let mut machines = alone_after_a_power_failure(machines, survivor);

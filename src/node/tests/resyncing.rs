@@ -22,13 +22,32 @@ fn joined(blocks: std::ops::Range<u64>) -> World {
     world
 }
 
+/// Where the superblock is, and how it is to be read.
+fn superblock_byte() -> usize {
+    let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
+    layout.superblock_byte() as usize
+}
+
+fn is_consistent(superblock: &[u8]) -> bool {
+    let block: [u8; 4096] = superblock.try_into().unwrap();
+    let decoded = Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512);
+    decoded.unwrap().0.flags.contains(MetaFlags::CONSISTENT)
+}
+
 /// What the superblock on a machine's disk says.
-fn flags_on_disk(world: &World, host: usize) -> MetaFlags {
-    let sectors = DISK_BYTES as u64 / 512;
-    let layout = Layout::new(Placement::Internal, sectors, Striping::DEFAULT).unwrap();
-    let at = layout.superblock_byte() as usize;
-    let block: [u8; 4096] = world.hosts[host].disk[at..at + 4096].try_into().unwrap();
-    Superblock::decode(&block, Placement::Internal, sectors).unwrap().0.flags
+fn is_consistent_on_disk(world: &World, host: usize) -> bool {
+    let at = superblock_byte();
+    is_consistent(&world.hosts[host].disk[at..at + 4096])
+}
+
+/// Whether an operation writes a superblock that says so, or that does not.
+fn writes_superblock(device: Device, op: &DiskOp, consistent: bool) -> bool {
+    match op {
+        DiskOp::Write { offset, data, .. } if device == Device::Meta => {
+            *offset as usize == superblock_byte() && is_consistent(data.bytes()) == consistent
+        }
+        _ => false,
+    }
 }
 
 fn has_begun(world: &World, host: usize, op: &str) -> bool {
@@ -41,13 +60,13 @@ fn no_block_is_written_before_the_superblock_says_inconsistent() {
     let mut world = joined(0..8);
     world.hosts[1].keeps = writes_data;
     world.step_until(|world| has_begun(world, 1, "Data Write"));
-    assert!(!flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT), "{}", world.logs());
+    assert!(!is_consistent_on_disk(&world, 1), "{}", world.logs());
     world.release(1);
     world.settle();
     world.assert_equal_disks();
-    // And if it cannot be written, no block is.
+    // And while it is being written, no block is.
     let mut world = joined(0..8);
-    world.hosts[1].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
+    world.hosts[1].keeps = |device, op| writes_superblock(device, op, false);
     world.run_for(Duration::from_secs(5));
     assert!(!world.hosts[1].kept.is_empty() && !has_begun(&world, 1, "Data Write"), "{}", world.logs());
     world.release(1);
@@ -55,21 +74,26 @@ fn no_block_is_written_before_the_superblock_says_inconsistent() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
 
-/// I34, the end.
+/// I34, the end: the blocks are flushed, then the superblock says so, then the nodes do.
 #[test]
 fn the_superblock_says_consistent_only_of_blocks_that_were_flushed() {
     let mut world = joined(0..8);
     world.step_until(|world| has_begun(world, 1, "Data Write"));
     world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
     world.run_for(Duration::from_secs(5));
-    assert!(!world.hosts[1].kept.is_empty(), "{}", world.logs());
-    assert!(!flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT), "{}", world.logs());
+    assert!(!world.hosts[1].kept.is_empty() && !is_consistent_on_disk(&world, 1), "{}", world.logs());
     assert!(world.states()[1].starts_with("SyncTarget"), "{:?}", world.states());
     assert_eq!(world.bits(0), 8, "nothing is called in sync that may be lost");
     world.release(1);
+    world.hosts[1].keeps = |device, op| writes_superblock(device, op, true);
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.hosts[1].kept.is_empty() && !is_consistent_on_disk(&world, 1), "{}", world.logs());
+    assert!(world.states()[1].starts_with("SyncTarget"), "{:?}", world.states());
+    assert!(world.states()[0].starts_with("SyncSource"), "{:?}", world.states());
+    world.release(1);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    assert!(flags_on_disk(&world, 1).contains(MetaFlags::CONSISTENT));
+    assert!(is_consistent_on_disk(&world, 1));
 }
 
 /// I29, T6: on either node a client's write waits until the block under way is settled: written, flushed, its
