@@ -268,6 +268,9 @@ impl Node {
         if io.kind == PeerKind::Discard && *result == Err(DiskFault::Unsupported) {
             // A disk that only said that it discards is no broken one (T22).
             let kind = PeerKind::Zeroes { unmap: true };
+            if let Some(v) = self.volumes.get_mut(&io.volume) {
+                v.counters.lo = v.counters.lo.saturating_sub(1); // The zeroes are counted anew.
+            }
             self.link_mut().peer_ios.insert(id, PeerIo { kind, ..io });
             return self.write_peer_io(id);
         }
