@@ -195,6 +195,40 @@ impl ActivityLog {
         self.slot_of(extent).map_or(0, |slot| self.slots[usize::from(slot)].references)
     }
 
+    /// Whether the references are those that `expected` says, no number is in two slots, and every slot is
+    /// either free, or idle, or in use (I15).
+    ///
+    /// # Errors
+    /// What is not so.
+    pub(super) fn audit(&self, expected: &BTreeMap<AlExtent, u32>) -> Result<(), String> {
+        for (number, slot) in self.slots.iter().enumerate() {
+            let extent = slot.next.or(slot.extent);
+            let wanted = extent.and_then(|extent| expected.get(&extent)).copied().unwrap_or(0);
+            if slot.references != wanted {
+                return Err(format!(
+                    "slot {number} has {} references for {extent:?}, and {wanted} requests are there",
+                    slot.references
+                ));
+            }
+            let place = match slot.next {
+                Some(extent) => self.pending.get(&extent),
+                None => slot.extent.and_then(|extent| self.index.get(&extent)),
+            };
+            if place.map(|at| usize::from(*at)) != extent.map(|_| number) {
+                return Err(format!("slot {number} holds {extent:?}, which is found in {place:?}"));
+            }
+        }
+        let used = self.slots.iter().filter(|slot| slot.references > 0 || slot.next.is_some()).count();
+        let (free, idle, all) = (self.free.len(), self.idle.len(), self.slots.len());
+        if used + free + idle != all {
+            return Err(format!("{used} slots in use, {free} free, {idle} idle, of {all}"));
+        }
+        match expected.keys().find(|extent| self.slot_of(**extent).is_none()) {
+            Some(missing) => Err(format!("{missing:?} has a request under way, and no slot")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether any extent is referenced.
     #[must_use]
     pub fn is_idle(&self) -> bool {

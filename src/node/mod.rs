@@ -21,6 +21,7 @@ pub mod status;
 
 mod activity;
 mod after_state;
+mod audit;
 mod bitmap_exchange;
 mod commands;
 mod completion;

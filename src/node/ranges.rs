@@ -4,6 +4,7 @@
 //! The reference locks 16 MiB extents for the resync; here it is exactly the range exchanged, held
 //! until the block is settled on both nodes (T6), so that an application waits for nothing else.
 
+use super::audit::overlap;
 use crate::units::Extent;
 
 /// Who holds a range.
@@ -53,6 +54,26 @@ impl Ranges {
     /// Lets all exchanges of a resync or verify go (D101).
     pub(super) fn release_resync(&mut self) {
         self.held.retain(|(_, who)| matches!(who, Holder::Write(_)));
+    }
+
+    /// Number of ranges held by writes.
+    pub(super) fn writes(&self) -> usize {
+        self.held.iter().filter(|(_, who)| matches!(who, Holder::Write(_))).count()
+    }
+
+    /// Whether no write holds a range together with another write (I23) or an exchange of a resync (I29). A
+    /// verify waits for the writes in its range with the range held.
+    pub(super) fn audit(&self) -> Result<(), String> {
+        for (at, (extent, who)) in self.held.iter().enumerate() {
+            for (other, whose) in &self.held[at + 1..] {
+                let verifies = |holder: &Holder| matches!(holder, Holder::Verify(_));
+                let writes = |holder: &Holder| matches!(holder, Holder::Write(_));
+                if !verifies(who) && !verifies(whose) && (writes(who) || writes(whose)) {
+                    overlap(&format!("{whose:?}, with {who:?}"), *other, *extent)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Number of ranges held.

@@ -532,10 +532,19 @@ impl World {
         let until = self.now.after(span);
         for _ in 0..200_000 {
             if self.now >= until || !self.step() {
-                return;
+                return self.audit();
             }
         }
         panic!("never quiet\n{}", self.logs());
+    }
+
+    /// Both cores' own books are right.
+    fn audit(&self) {
+        for host in &self.hosts {
+            if let Err(why) = host.node.audit() {
+                panic!("{why}\n{}", self.logs());
+            }
+        }
     }
 
     fn states(&self) -> [String; 2] {

@@ -133,7 +133,7 @@ impl Verify {
     }
 
     /// VerifyS: blocks that the peer was asked for and has not given.
-    fn asked(&self) -> u64 {
+    pub(super) fn asked(&self) -> u64 {
         self.blocks.values().filter(|block| block.stage == Stage::Asked).count() as u64
     }
 

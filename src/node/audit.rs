@@ -1,0 +1,97 @@
+//! A node that checks its own books: whatever is counted is counted again, from what is under way.
+//!
+//! For those who watch a core, such as the simulator: nothing in the core itself needs it.
+
+use std::collections::BTreeMap;
+
+use super::Node;
+use super::request::extent_of;
+use super::tickets::Purpose;
+use super::volume::Volume;
+use crate::units::{AlExtent, Extent};
+
+impl Node {
+    /// Checks every count that is kept against what it counts: references of the activity log, whose slots
+    /// hold no number twice (I15), ranges that are held, of which no two writes overlap (I23, I29), and the
+    /// counters of what is under way (I36). Between two inputs all of that holds.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn audit(&self) -> Result<(), String> {
+        for v in self.volumes.values() {
+            let verdict = self.audit_activity(v).and_then(|()| self.audit_requests(v));
+            verdict.and_then(|()| self.audit_counters(v)).map_err(|why| format!("volume {}: {why}", v.id))?;
+        }
+        Ok(())
+    }
+
+    /// The activity log is referenced by every live request that was found hot, and by nothing else (I15).
+    fn audit_activity(&self, v: &Volume) -> Result<(), String> {
+        let Some(disk) = v.disk.as_deref() else { return Ok(()) };
+        let logged = self.log.iter().filter(|(_, req)| req.volume == v.id && req.in_al);
+        let behind = v.behind_peer.iter().filter(|(_, in_al)| *in_al).map(|(admitted, _)| admitted);
+        let admitted = v.al_commit.iter().chain(behind).filter_map(|a| extent_of(&a.parked.request));
+        let mut expected: BTreeMap<AlExtent, u32> = BTreeMap::new();
+        for extent in logged.map(|(_, req)| req.extent).chain(admitted) {
+            let (first, last) = extent.al_extents();
+            for number in first.get()..=last.get() {
+                *expected.entry(AlExtent::new(number)).or_default() += 1;
+            }
+        }
+        disk.al.audit(&expected).map_err(|why| format!("activity log: {why} (I15)"))
+    }
+
+    /// Requests that are admitted and not finished, and the ranges that those which write hold.
+    fn audit_requests(&self, v: &Volume) -> Result<(), String> {
+        v.ranges.audit()?;
+        let holding = v.al_waiting.len() + v.al_commit.len() + v.al_refused.len() + v.behind_peer.len();
+        let open = || self.log.iter().filter(|(_, req)| req.volume == v.id && !req.completed);
+        let live = open().count() + holding + v.waiting.len() + v.flushes.len();
+        equal("admitted requests", u64::from(v.live), live)?;
+        let held = open().filter(|(_, req)| req.hold != 0).count() + holding;
+        equal("ranges held by writes", v.ranges.writes() as u64, held)
+    }
+
+    /// What users see of what is under way (I36).
+    fn audit_counters(&self, v: &Volume) -> Result<(), String> {
+        let link = self.link();
+        let sent = self.log.iter().filter(|(_, req)| {
+            let net = req.net;
+            req.volume == v.id && net.used && net.pending && !net.lost
+        });
+        let asked = v.resync.as_ref().map_or(0, |resync| resync.unanswered as usize)
+            + v.verify.as_ref().map_or(0, |verify| verify.asked() as usize);
+        equal("unanswered packets (pe)", v.counters.pe, sent.count() + asked)?;
+        let reads = link.peer_reads.values().filter(|read| read.volume == v.id).count();
+        let writes = link.peer_ios.values().filter(|io| io.volume == v.id).count();
+        let mut on_disk = 0;
+        self.tickets.each(|operation| {
+            let counted = matches!(
+                operation.purpose,
+                Purpose::Local { .. } | Purpose::PeerWrite { .. } | Purpose::VerifyRead { .. }
+            );
+            on_disk += usize::from(operation.volume == v.id && counted);
+        });
+        equal("disk operations (lo)", v.counters.lo, on_disk + reads)?;
+        if link.is_up() {
+            equal("unanswered requests of the peer (ua)", v.counters.ua, reads + writes)?;
+        }
+        Ok(())
+    }
+}
+
+fn equal(what: &str, counted: u64, there: usize) -> Result<(), String> {
+    if counted == there as u64 {
+        return Ok(());
+    }
+    Err(format!("{counted} {what} are counted, and there are {there} (I36)"))
+}
+
+/// Two ranges that must not be held together.
+pub(super) fn overlap(what: &str, one: Extent, other: Extent) -> Result<(), String> {
+    if one.overlaps(other) {
+        Err(format!("{what} holds {one} beside a write to {other} (I23, I29)"))
+    } else {
+        Ok(())
+    }
+}
