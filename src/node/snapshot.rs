@@ -46,6 +46,12 @@ impl Node {
         Some(disk.bitmap.is_set(block))
     }
 
+    /// Whether no request is answered at the moment, whatever comes of it (I7).
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        !self.volumes.is_empty() && self.volumes.values().all(|v| v.state.is_suspended())
+    }
+
     fn volume_status(&self, v: &Volume) -> VolumeStatus {
         let state = v.state;
         let mut counters = v.counters;

@@ -7,6 +7,7 @@
 //! - [`world`]: the nodes, and how to let time pass for them; [`client`]: an NBD client of one
 //! - [`io`]: the false ring; [`network`]: its sockets, as streams of bytes; [`disk`]: its disks
 //! - [`events`]: what is going to happen when; [`random`]: chance, from the seed
+//! - [`watch`]: who looks at all that goes into a core and comes out of it
 //!
 //! This world is well-behaved: operations end well and in short time, the link is whole, or drops
 //! everything without a word; a machine that crashes keeps what its disk had completed.
@@ -20,6 +21,7 @@ pub mod keep;
 pub mod network;
 pub mod random;
 pub mod store;
+pub mod watch;
 pub mod weather;
 pub mod world;
 

@@ -15,6 +15,7 @@ use super::events::{Event, HostId};
 use super::io::{Failing, Pace, SimIo, SimSocket, Struck, Universe};
 use super::keep::Kept;
 use super::network::address_of;
+use super::watch::Watched;
 use super::weather::Weather;
 use crate::config::options::{DiskOptions, ResourceOptions};
 use crate::daemon::mailbox::{Message, NbdClient, Notice, Reply};
@@ -59,7 +60,7 @@ struct Host {
 
 /// What runs on a machine that is up, while it has the resource.
 struct Machine {
-    resource: Resource<Node>,
+    resource: Resource<Watched>,
     io: SimIo,
     completions: Vec<Completion>,
 }
@@ -242,7 +243,7 @@ impl World {
         let struck = std::mem::take(&mut self.universe.borrow_mut().struck);
         let step = |struck: &Struck| {
             let resource = &self.hosts[struck.host].machine.as_ref()?.resource;
-            resource.core().step_of_operation(resource.ticket_of(struck.token)?)
+            resource.core().node().step_of_operation(resource.ticket_of(struck.token)?)
         };
         struck.iter().map(|struck| (struck.host, struck.kind, step(struck))).collect()
     }
@@ -255,7 +256,13 @@ impl World {
     /// The core of a machine's resource, for those who check what it knows.
     #[must_use]
     pub fn core(&self, host: HostId) -> Option<&Node> {
-        self.hosts[host].machine.as_ref().map(|machine| machine.resource.core())
+        self.hosts[host].machine.as_ref().map(|machine| machine.resource.core().node())
+    }
+
+    /// What a machine's core did and must not do, if it did.
+    #[must_use]
+    pub fn wrong(&self, host: HostId) -> Option<&str> {
+        self.hosts[host].machine.as_ref()?.resource.core().wrong()
     }
 
     /// The machine starts again, without the resource.
@@ -282,7 +289,7 @@ impl World {
         let entropy = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
         let node = Node::new("r0", options, self.now(), entropy);
         let io = SimIo { universe: Rc::clone(&self.universe), host };
-        let resource = Resource::new(format!("r0@{host}"), node);
+        let resource = Resource::new(format!("r0@{host}"), Watched::new(node));
         self.hosts[host].machine = Some(Machine { resource, io, completions: Vec::new() });
     }
 
