@@ -119,6 +119,7 @@ impl Store {
         self.check(offset, data.len() as u64)?;
         let (first, end) = (offset / SECTOR_BYTES, (offset + data.len() as u64).div_ceil(SECTOR_BYTES));
         self.volatile.retain(|sector, _| !(first..end).contains(sector));
+        self.clock += 1;
         self.put(offset, data);
         Ok(())
     }
@@ -144,7 +145,8 @@ impl Store {
         }
     }
 
-    /// The number of the last write: what a flush that begins now is about.
+    /// The number of the last write, which a flush that begins now is about. It grows with everything that
+    /// changes what is there.
     #[must_use]
     pub const fn last_write(&self) -> u64 {
         self.clock
@@ -159,6 +161,7 @@ impl Store {
     /// The power fails. With `all`, nothing that was not flushed survives; else each sector for itself
     /// keeps some version since the last flush.
     pub fn lose_power(&mut self, random: &mut Random, all: bool) {
+        self.clock += 1;
         for (sector, Versions(versions)) in std::mem::take(&mut self.volatile) {
             let survivor = if all { 0 } else { random.below(versions.len() as u64) as usize };
             self.put(sector * SECTOR_BYTES, &versions[survivor].1);
@@ -168,6 +171,7 @@ impl Store {
     /// Copies the content of another device of the same size, as a replaced disk has it.
     pub fn copy_from(&mut self, other: &Self) {
         self.pages.clone_from(&other.pages);
+        self.clock += 1;
         self.volatile.clear();
     }
 

@@ -4,6 +4,7 @@
 use super::super::disk::SimDisk;
 use super::super::events::HostId;
 use super::super::world::World;
+use super::coverage::Coverage;
 use super::oracle::{Oracle, Snapshot};
 use super::setup::Setup;
 use super::view::View;
@@ -34,6 +35,7 @@ pub(super) struct Book {
     pub(super) reads_failed: bool,
     /// An administrator gave up a copy.
     pub(super) invalidated: bool,
+    pub(super) coverage: Coverage,
 }
 
 impl Book {
@@ -51,6 +53,7 @@ impl Book {
             discards_failed: false,
             reads_failed: false,
             invalidated: false,
+            coverage: Coverage::default(),
         }
     }
 
@@ -62,11 +65,12 @@ impl Book {
         }
     }
 
-    /// Which copies a write of this node is on before its client hears of it.
+    /// Which copies a write of this node is on before its client hears of it; the peer's may only be in the
+    /// memory of its program, in protocol B.
     fn reached(&self, host: HostId, setup: &Setup) -> [bool; 2] {
         let view = &self.views[host];
         let own = view.disk == "UpToDate";
-        let peer = view.peer_disk == "UpToDate" && view.is_connected() && setup.is_synchronous();
+        let peer = view.peer_disk == "UpToDate" && view.is_connected() && setup.is_received();
         if host == 0 { [own, peer] } else { [peer, own] }
     }
 
@@ -109,10 +113,17 @@ impl Book {
         if view.disk == "Diskless" && before.disk != "Diskless" {
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
+        if view.disk != "UpToDate" || view.is_target() {
+            self.oracle.drops(host); // A disk that cannot be written, or is written by the peer's decision.
+        }
         if view.is_primary() {
             self.promoted[host] = true;
             if !before.is_primary() && view.disk == "UpToDate" {
                 let device = self.disk(world, host);
+                // As long as writes of the peer are under way, its clients have to wait.
+                if view.under_way[2] == 0 {
+                    self.oracle.arrived(host);
+                }
                 self.oracle
                     .check_copy(host, device.data(), |_| false)
                     .map_err(|why| format!("{host} was promoted with data that is not there: {why}"))?;

@@ -32,7 +32,7 @@ pub(super) struct Life {
     plan: Vec<Planned>,
     options: Options,
     /// What the clients do.
-    random: Random,
+    pub(super) random: Random,
     pub(super) programs: Vec<Program>,
     pub(super) tasks: [VecDeque<Task>; 2],
     pub(super) pending: [Option<Pending>; 2],
@@ -162,15 +162,24 @@ impl Life {
         &mut self,
         what: &str,
         limit: Duration,
-        mut done: impl FnMut(&mut Self) -> bool,
+        done: impl FnMut(&mut Self) -> bool,
     ) -> Result<(), String> {
+        if self.reach(limit, done)? { Ok(()) } else { Err(format!("{what}: not within {limit:?}")) }
+    }
+
+    /// Lets time pass until `done`; whether that came.
+    pub(super) fn reach(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, String> {
         let until = self.world.now().after(limit);
         while !done(self) {
             if !self.step(until)? {
-                return if done(self) { Ok(()) } else { Err(format!("{what}: not within {limit:?}")) };
+                return Ok(done(self));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn run_until(&mut self, until: Moment) -> Result<(), String> {
@@ -192,8 +201,15 @@ impl Life {
         let stop = next.filter(|at| *at > now).map_or(until, |at| at.min(until));
         self.world.step(stop);
         self.meet_disk_errors();
+        self.blame()?;
         self.observe()?;
         Ok(self.world.now() < until)
+    }
+
+    /// What a core did and must not do.
+    fn blame(&self) -> Result<(), String> {
+        let mut wrong = [0, 1].into_iter().filter_map(|host| Some((host, self.world.wrong(host)?)));
+        wrong.next().map_or(Ok(()), |(host, why)| Err(format!("node {host}: {why}")))
     }
 
     /// The clients do what they want to; when they want to do something next.
@@ -207,6 +223,7 @@ impl Life {
             let facts = Facts {
                 open: view.is_primary(),
                 copies: book.certain_copies(host, &self.setup),
+                written: self.setup.is_synchronous(),
                 sectors: view.sectors,
                 two_primaries: self.setup.two_primaries,
                 depth: self.setup.depth,
@@ -242,6 +259,9 @@ impl Life {
         if now >= self.compared_at.after(COMPARE_EVERY) && self.bustle().is_none() {
             self.compared_at = now;
             self.compare_what_is_whole()?;
+            for book in &mut self.books {
+                book.check_coverage(&self.world)?;
+            }
         }
         Ok(())
     }

@@ -9,10 +9,16 @@
 //!                      │                          │                     │
 //!                      └── reach: what met what   └── states ─► checks ◄┘ oracle
 //! ```
+//!
+//! What is checked: what clients were promised ([`oracle`], `book`), that some node knows of each block that
+//! differs (`coverage`), that the pair finds together (`settle`) and a verify finds what differs
+//! (`verified`); and, in any false world, what goes into a core and comes out of it
+//! ([`super::watch`]).
 
 mod acts;
 mod admin;
 mod book;
+mod coverage;
 mod life;
 pub mod oracle;
 pub mod plan;
@@ -20,6 +26,7 @@ pub mod reach;
 mod settle;
 mod setup;
 mod strikes;
+mod verified;
 mod view;
 mod workload;
 

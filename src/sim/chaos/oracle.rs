@@ -25,6 +25,8 @@ pub struct Oracle {
     tick: u64,
     writes: Vec<Written>,
     copies: [BTreeMap<u64, Must>; 2],
+    /// What the program of a node holds and may not have written yet, by sector: when that was submitted.
+    held: [BTreeMap<u64, u64>; 2],
 }
 
 #[derive(Debug)]
@@ -87,6 +89,29 @@ impl Oracle {
         }
     }
 
+    /// The client was told that its write is done, and the program of this node has received it (I2): as long
+    /// as that lives, and can write, it will be on its copy.
+    pub fn received(&mut self, id: WriteId, by: HostId) {
+        let write = &self.writes[id as usize - 1];
+        for sector in write.first..write.first + write.sectors {
+            let held = self.held[by].entry(sector).or_default();
+            *held = (*held).max(write.submitted);
+        }
+    }
+
+    /// The program of a node has written all that it had received.
+    pub fn arrived(&mut self, host: HostId) {
+        for (sector, submitted) in std::mem::take(&mut self.held[host]) {
+            let must = self.copies[host].entry(sector).or_default();
+            must.now = must.now.max(submitted);
+        }
+    }
+
+    /// What the program of a node had received may never get to its copy.
+    pub fn drops(&mut self, host: HostId) {
+        self.held[host].clear();
+    }
+
     /// What a copy must have at this moment.
     pub fn snapshot(&mut self, host: HostId) -> Snapshot {
         self.tick += 1;
@@ -103,6 +128,7 @@ impl Oracle {
 
     /// A machine lost power.
     pub fn lost_power(&mut self, host: HostId) {
+        self.drops(host);
         for must in self.copies[host].values_mut() {
             *must = Must { now: must.durable, durable: must.durable, seen: 0 };
         }
@@ -110,11 +136,13 @@ impl Oracle {
 
     /// A machine's program was killed; what its disks had taken is there.
     pub fn killed(&mut self, host: HostId) {
+        self.drops(host);
         self.copies[host].values_mut().for_each(|must| must.seen = 0);
     }
 
     /// A copy is gone: there is a new disk in its place.
     pub fn blank(&mut self, host: HostId) {
+        self.drops(host);
         self.copies[host].clear();
     }
 
@@ -305,6 +333,24 @@ mod tests {
         oracle.lost_power(0);
         assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
         assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone()).is_err());
+    }
+
+    #[test]
+    fn what_was_received_is_there_once_written_unless_its_program_died() {
+        for dies in [false, true] {
+            let mut oracle = Oracle::default();
+            let first = oracle.submit(5, 1, false);
+            oracle.done(first, [1], false);
+            oracle.received(first, 0);
+            if dies {
+                oracle.killed(0);
+            }
+            let then = oracle.snapshot(0);
+            assert!(oracle.read(0, 5, &[0; SECTOR], &then).is_ok(), "it may be in memory only");
+            oracle.arrived(0);
+            let then = oracle.snapshot(0);
+            assert_eq!(oracle.read(0, 5, &[0; SECTOR], &then).is_ok(), dies);
+        }
     }
 
     #[test]

@@ -27,8 +27,9 @@ impl Life {
         self.busy = false;
         self.heal();
         for round in 0..ROUNDS {
-            if self.wait_for("peace", ROUND, Self::is_settled).is_ok() {
-                return self.compare();
+            if self.reach(ROUND, Self::is_settled)? {
+                self.compare()?;
+                return self.verify_finds_what_differs();
             }
             self.help(round);
         }

@@ -43,8 +43,8 @@ impl Setup {
         set_net("ping-int", "1");
         set_net("ping-timeout", "3");
         set_net("timeout", if pick(50) { "20" } else { "9" });
-        set_net("verify-alg", "crc32c");
         set_net("ko-count", if pick(50) { "2" } else { "7" });
+        set_net("verify-alg", "crc32c");
         let asynchronous = pick(5);
         if asynchronous || pick(5) {
             set_net("protocol", if asynchronous { "A" } else { "B" });
@@ -104,6 +104,11 @@ impl Setup {
         self.net.protocol == Protocol::C
     }
 
+    /// Whether a write is held by the peer's program when it is answered (I2).
+    pub(super) fn is_received(&self) -> bool {
+        self.net.protocol != Protocol::A
+    }
+
     /// A disk with fresh metadata.
     pub(super) fn new_disk(&self) -> SimDisk {
         let disk = if self.separate_meta {
@@ -128,7 +133,8 @@ pub fn create_md(disk: &SimDisk) {
     }
 }
 
-fn placement(disk: &SimDisk) -> Placement {
+/// Where the metadata of a disk are.
+pub(super) fn placement(disk: &SimDisk) -> Placement {
     if disk.meta().is(disk.data()) { Placement::Internal } else { Placement::Flexible }
 }
 

@@ -58,6 +58,11 @@ impl View {
         matches!(self.conn.as_str(), "WFBitMapT" | "WFSyncUUID" | "SyncTarget" | "PausedSyncT")
     }
 
+    /// Without a connection, and done with what the last one left.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self.conn.as_str(), "StandAlone" | "WFConnection")
+    }
+
     /// Connected with both disks good: writes go to both.
     pub(super) fn is_whole(&self) -> bool {
         self.conn == "Connected" && self.disk == "UpToDate" && self.peer_disk == "UpToDate"

@@ -74,6 +74,8 @@ pub(super) struct Facts {
     /// For each machine's copy a number that stays the same while every write of the program's node gets
     /// there before it is answered; `None` while that is not so.
     pub(super) copies: [Option<u64>; 2],
+    /// The peer's disk has a write before that is answered, not only its program.
+    pub(super) written: bool,
     /// The size of the device in sectors.
     pub(super) sectors: u64,
     /// Both nodes may be Primary.
@@ -221,14 +223,19 @@ impl Program {
         }
         let host = self.host;
         let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
-        let copies = [0, 1].into_iter().filter(got_it);
+        let on_disk = |copy: &HostId| *copy == host || facts.written;
+        let copies = [0, 1].into_iter().filter(got_it).filter(on_disk);
         match kind {
             Kind::Read { first, then } => {
                 oracle
                     .read(host, first, &answer.data, &then)
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
-            Kind::Write { id, durable } => oracle.done(id, copies, durable),
+            Kind::Write { id, durable } => {
+                oracle.done(id, copies, durable);
+                let received = [0, 1].into_iter().filter(got_it).filter(|copy| !on_disk(copy));
+                received.for_each(|copy| oracle.received(id, copy));
+            }
             Kind::Trim => {}
             // The flush of one of two Primaries says nothing of what the other one wrote to its own disk.
             Kind::Flush { then } => copies
