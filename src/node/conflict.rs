@@ -227,7 +227,12 @@ impl Node {
         let postponed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| req.postponed).map(|(key, _)| key).collect();
         for key in postponed {
-            self.restart(key);
+            // What is on its way to the own disk ends there, and is that write: once more, and the first one
+            // might come after a later write.
+            match self.log.get_mut(key).filter(|req| req.local == LocalLeg::Pending) {
+                Some(req) => req.postponed = false,
+                None => self.restart(key),
+            }
         }
     }
 
