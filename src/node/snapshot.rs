@@ -46,6 +46,12 @@ impl Node {
         Some(disk.bitmap.is_set(block))
     }
 
+    /// Whether a request is not forgotten yet: its bits are not what they will be, as its epoch is not acked.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        self.log.iter().next().is_some()
+    }
+
     /// Whether no request is answered at the moment, whatever comes of it (I7).
     #[must_use]
     pub fn is_suspended(&self) -> bool {

@@ -68,7 +68,8 @@ impl Book {
         }
     }
 
-    /// Both nodes are done with each other: connected, or each alone; or down.
+    /// Both nodes are done with each other: connected, or each alone; or down. Writes whose epoch is not acked
+    /// cover their sectors themselves.
     fn is_at_rest(&self, world: &World) -> bool {
         let steady = |host: HostId| {
             let view = &self.views[host];
@@ -77,7 +78,8 @@ impl Book {
                 view.disk.as_str(),
                 "" | "Diskless" | "Inconsistent" | "Outdated" | "UpToDate" | "Consistent"
             );
-            down || (view.there && view.suspended.is_empty() && disk)
+            let settled = world.core(host).is_some_and(|core| !core.has_requests());
+            down || (view.there && view.suspended.is_empty() && disk && settled)
         };
         let alone = |host: HostId| !world.has_resource(host) || self.views[host].is_alone();
         let connected = self.views.iter().all(|view| view.conn == "Connected");
