@@ -8,7 +8,7 @@ use crate::node::state::{Disk, State};
 use crate::wire::packet::Packet;
 
 /// What ends a connection as a protocol error and is the fault of nobody.
-const EXCEPT: [&str; 4] = [
+const EXCEPT: [&str; 5] = [
     // A disk failed; the peer's bits tell of what it may have lost (T10).
     "a flush failed: the last writes of the peer may not be durable",
     "the disk is lost, and the last writes of the peer may not be durable",
@@ -16,11 +16,16 @@ const EXCEPT: [&str; 4] = [
     "a new data generation is due before the peer may come back",
     // A late attach that shows a split brain is refused by a state alone: the connection ends with it.
     "P_STATE of an attached disk without P_UUIDS before it",
+    // A role that changes while a disk negotiates: they meet again.
+    "both nodes took the same side of the resync",
 ];
 
 /// What comes late where a disk was lost in the middle of a handshake or a resync: the packets of a run that
 /// has ended, from a node that does not know that yet, or had read them before.
 const AFTER_A_LOSS: [&str; 2] = ["in receive_bitmap", "a resync block for sector"];
+
+/// How a node says that it gives up its disk.
+const DETACHING: &str = "Detaching...";
 
 /// What else is said of a peer that is at fault.
 const OF_PEERS: [&str; 3] = ["not acked", "an answer (", "belongs to no request"];
@@ -49,10 +54,9 @@ impl Complaints {
     /// # Errors
     /// If it blames the peer.
     pub(super) fn check(&mut self, effect: &Effect) -> Result<(), String> {
-        if let Effect::CloseDisk { .. } = effect {
-            self.disk_lost = true;
-        }
+        self.disk_lost |= matches!(effect, Effect::CloseDisk { .. });
         let Effect::Log { level, text, .. } = effect else { return Ok(()) };
+        self.disk_lost |= text.ends_with(DETACHING);
         let says = |list: &[&str]| list.iter().any(|words| text.contains(words));
         let grave = matches!(level, LogLevel::Warn | LogLevel::Error);
         let blames = text.contains("(ProtocolError)") || says(&OF_PEERS);
@@ -67,7 +71,6 @@ impl Complaints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::VolumeId;
 
     fn lost(why: &str) -> Effect {
         let text = format!("connection lost (ProtocolError): {why}");
@@ -89,7 +92,8 @@ mod tests {
     fn what_comes_late_is_excused_by_a_disk_that_was_lost_on_this_connection() {
         let mut complaints = Complaints::default();
         assert!(complaints.check(&lost(AFTER_A_LOSS[1])).is_err());
-        assert_eq!(complaints.check(&Effect::CloseDisk { volume: VolumeId(0) }), Ok(()));
+        let text = "Local IO failed in a write. Detaching...".to_owned();
+        assert_eq!(complaints.check(&Effect::Log { level: LogLevel::Error, volume: None, text }), Ok(()));
         assert_eq!(complaints.check(&lost(AFTER_A_LOSS[1])), Ok(()));
     }
 }
