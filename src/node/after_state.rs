@@ -75,14 +75,13 @@ impl Node {
         if self.states().any(State::is_suspended) {
             return;
         }
-        for (id, v) in self.volumes.iter_mut().filter(|(_, v)| v.marks.new_uuid_due) {
+        for v in self.volumes.values_mut().filter(|v| v.marks.new_uuid_due) {
             if connected && v.state.pdsk >= Disk::Inconsistent {
                 v.marks.new_uuid_due = false;
                 v.marks.hold_unmirrored = false;
-            } else {
-                self.worker.push(Work::NewGeneration { volume: *id });
             }
         }
+        self.generations_due().into_iter().for_each(|work| self.worker.push(work));
     }
 
     /// Whether this change makes data accessible again: the connection is back, or the last disk, or

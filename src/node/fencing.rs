@@ -128,12 +128,7 @@ impl Node {
         if !frozen || highest_pdsk(self.states()) > Disk::Outdated {
             return;
         }
-        let mut steps = Vec::new();
-        for (volume, v) in &self.volumes {
-            if v.marks.new_uuid_due {
-                steps.push(Work::NewGeneration { volume: *volume });
-            }
-        }
+        let mut steps = self.generations_due();
         steps.push(Work::ThawFenced);
         self.worker.push_front(steps);
     }

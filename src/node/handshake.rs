@@ -364,11 +364,7 @@ impl Node {
         // log is of all volumes, so each of them that was waiting for a new generation gets it: bits
         // without one are no reason for a resync when the peer comes back.
         self.connection_lost_requests();
-        for (id, v) in &self.volumes {
-            if *id == volume || v.marks.new_uuid_due {
-                self.worker.push(Work::NewGeneration { volume: *id });
-            }
-        }
+        self.generations_due().into_iter().for_each(|work| self.worker.push(work));
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");
     }

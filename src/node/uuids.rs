@@ -118,6 +118,12 @@ impl Node {
         self.say(LogLevel::Info, Some(volume), text);
     }
 
+    /// The work that makes the new generations which were due when I/O froze.
+    pub(super) fn generations_due(&self) -> Vec<Work> {
+        let due = self.volumes.iter().filter(|(_, v)| v.marks.new_uuid_due);
+        due.map(|(volume, _)| Work::NewGeneration { volume: *volume }).collect()
+    }
+
     /// The peer's copy of the data is lost to us: a new generation, durable, then told (A9, N1).
     pub(super) fn new_generation(&mut self, volume: VolumeId) {
         if let Some(v) = self.volumes.get_mut(&volume).filter(|v| v.state.conn < Conn::Connected) {

@@ -257,10 +257,10 @@ impl Node {
     /// Outdated is refused before that, or it would be called good by it.
     pub(super) fn step_outdate(&mut self, volume: VolumeId, job: &mut Job) -> Option<Outcome> {
         let Some(v) = self.volumes.get(&volume) else { return Some(unknown_minor()) };
-        if matches!(job.stage, Stage::Start) && v.state.disk < Disk::Outdated {
-            return Some(outcome_of(StateResult::LowerThanOutdated));
-        }
         if matches!(job.stage, Stage::Start) {
+            if v.state.disk < Disk::Outdated {
+                return Some(outcome_of(StateResult::LowerThanOutdated));
+            }
             let request = TwoPhase::new(volume, StateChange::disk(Disk::Outdated));
             job.stage = Stage::Asking { request, tries: 1, forced: false };
         }
