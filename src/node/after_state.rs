@@ -147,13 +147,18 @@ impl Node {
         if old.disk == Disk::Attaching && new.disk == Disk::Negotiating {
             steps.extend([Work::SendSizes { volume, flags: 0 }, Work::SendUuids { volume, flags: 0 }]); // A13
         }
+        let spoiled =
+            old.disk == Disk::UpToDate && new.disk == Disk::Inconsistent && !new.conn.is_sync_target();
+        if spoiled {
+            steps.push(Work::SyncMeta { volume }); // The peer goes on alone from then on (T21, I35).
+        }
         let send_state = (old.disk == Disk::Attaching && new.disk == Disk::Negotiating)
             || (old.aftr_isp, old.user_isp) != (new.aftr_isp, new.user_isp) // A14
             || old.conn == Conn::WFReportParams // A16
             || entered(old, new, |s| s.conn == Conn::Ahead) // A17
             || entered(old, new, |s| s.disk == Disk::Failed) // A19
             || entered(old, new, |s| s.disk == Disk::Diskless) // A20
-            || (old.disk == Disk::UpToDate && new.disk == Disk::Inconsistent && !new.conn.is_sync_target()) // A21
+            || spoiled // A21
             || (old.disk < Disk::UpToDate && old.conn >= Conn::SyncSource && new.conn == Conn::Connected) // A24
             || (old.conn == Conn::VerifyS && new.conn == Conn::Connected); // A25
         if send_state {

@@ -7,8 +7,10 @@ use super::input::DiskFault;
 use super::input::Request;
 use super::ranges::Holder;
 use super::request::extent_of;
+use super::state::{Conn, Disk, State};
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::{Admitted, Parked};
+use super::worker::Work;
 use crate::buffer::Buf;
 use crate::config::options::Protocol;
 use crate::units::VolumeId;
@@ -17,8 +19,7 @@ impl Node {
     /// The local leg of a request ended.
     pub(super) fn local_done(&mut self, key: ReqKey, result: Result<Option<Buf>, DiskFault>) {
         let Some(req) = self.log.get_mut(key) else { return };
-        let (volume, kind, extent) = (req.volume, req.kind, req.extent);
-        req.local = LocalLeg::Done { ok: result.is_ok() };
+        let (volume, kind) = (req.volume, req.kind);
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
             if kind.is_write() {
@@ -30,20 +31,53 @@ impl Node {
                 if let (Kind::Read, Some(req)) = (kind, self.log.get_mut(key)) {
                     req.data = data;
                 }
+                self.end_local(key, true);
             }
-            Err(fault) => {
-                if kind == Kind::Read
-                    && let Some(v) = self.volumes.get_mut(&volume)
-                {
-                    v.set_out_of_sync(extent); // D46: a later resync rewrites the bad blocks.
-                }
-                // A failed discard changes nothing but the bits (D163).
-                if kind != Kind::Trim {
-                    self.disk_fault(volume, &fault, if kind == Kind::Read { "a read" } else { "a write" });
-                }
-            }
+            Err(fault) if kind == Kind::Read => self.local_read_failed(key, &fault),
+            Err(fault) => self.local_write_failed(key, &fault),
         }
+    }
+
+    /// A read of the local disk failed: a later resync rewrites the bad blocks (D46).
+    fn local_read_failed(&mut self, key: ReqKey, fault: &DiskFault) {
+        let Some(req) = self.log.get(key) else { return };
+        let (volume, extent) = (req.volume, req.extent);
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.set_out_of_sync(extent);
+        }
+        self.disk_fault(volume, fault, "a read");
+        self.end_local(key, false);
+    }
+
+    /// A write failed on the local disk. A disk that stays is durably Inconsistent before its client hears
+    /// of success at the peer: no new generation tells after a crash that its old block is old (T21, I35).
+    fn local_write_failed(&mut self, key: ReqKey, fault: &DiskFault) {
+        let Some(req) = self.log.get(key) else { return };
+        let (volume, trim) = (req.volume, req.kind == Kind::Trim);
+        self.only_copy_failed(key, |state| state.disk == Disk::UpToDate && state.pdsk < Disk::UpToDate);
+        // A failed discard changes nothing but the bits (D163).
+        if !trim {
+            self.disk_fault(volume, fault, "a write");
+        }
+        if trim || self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
+            return self.end_local(key, false);
+        }
+        self.worker.push_front([Work::SyncMeta { volume }, Work::LocalWriteFailed { key }]);
+    }
+
+    /// The local leg of a request has come to its end.
+    pub(super) fn end_local(&mut self, key: ReqKey, ok: bool) {
+        let Some(req) = self.log.get_mut(key) else { return };
+        req.local = LocalLeg::Done { ok };
         self.check_request(key);
+    }
+
+    /// A mirrored write failed on one of the two disks. If only that one is good, what the other has counts
+    /// for nothing: a resync writes the old block over it (I3).
+    pub(super) fn only_copy_failed(&mut self, key: ReqKey, is_only: impl Fn(State) -> bool) {
+        let Some(req) = self.log.get_mut(key).filter(|req| req.kind != Kind::Trim) else { return };
+        let state = self.volumes.get(&req.volume).map(|v| v.state);
+        req.spoiled |= state.is_some_and(|state| state.conn >= Conn::Connected && is_only(state));
     }
 
     /// Completes and destroys the request if nothing stands in the way any more.
@@ -187,19 +221,31 @@ impl Node {
     }
 
     /// The connection is lost while I/O is frozen: what becomes of the requests sent on it is decided
-    /// when I/O goes on (section 4.5 of datapath.md).
+    /// when I/O goes on (section 4.5 of datapath.md). Only what protocol A has answered and the peer may
+    /// never have got is not sent again: the next handshake has to know of it, and finds equal generations.
+    /// As after a crash as Primary, this node is the source of what its bits say (T4).
     pub(super) fn connection_lost_while_frozen(&mut self) {
+        let in_buffers_only = self.link().protocol() == Protocol::A;
         self.log.forget_connection();
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key) else { continue };
             if !req.net.used || req.net.done || req.net.lost {
                 continue;
             }
-            req.net.lost = true;
-            if req.net.pending
-                && let Some(v) = self.volumes.get_mut(&req.volume)
-            {
+            let unconfirmed = in_buffers_only && req.completed;
+            if unconfirmed {
+                req.net = NetLeg { done: true, ok: false, ..req.net };
+            } else {
+                req.net.lost = true;
+            }
+            let (volume, pending) = (req.volume, req.net.pending);
+            let Some(v) = self.volumes.get_mut(&volume) else { continue };
+            if pending {
                 v.counters.pe = v.counters.pe.saturating_sub(1);
+            }
+            if unconfirmed {
+                v.marks.crashed_primary = true;
+                self.check_request(key);
             }
         }
         self.restart_postponed();
@@ -208,15 +254,12 @@ impl Node {
     /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is
     /// there; what was not is sent once more; what has no good copy starts anew (T35).
     pub(super) fn resend_requests(&mut self) {
-        // In protocol A "sent" says nothing about the peer: the bits have to tell (T4).
-        let arrived = self.link().protocol() != Protocol::A;
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
             if req.completed {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
-                req.net =
-                    NetLeg { lost: false, done: true, ok: req.net.ok && arrived && mirrored, ..req.net };
+                req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };
                 continue;
             }
             req.net = NetLeg { used: true, pending: mirrored, done: !mirrored, ..NetLeg::default() };

@@ -148,6 +148,14 @@ impl Node {
         }
     }
 
+    /// The connection is gone: no answer comes to the own writes that epochs of the peer's waited for,
+    /// and nobody is told any more when those are done.
+    pub(super) fn forget_withheld(&mut self) {
+        for (_, epoch) in std::mem::take(&mut self.link_mut().withheld) {
+            self.link_mut().epochs.finished(epoch);
+        }
+    }
+
     /// Whether a write of the peer has to wait for an own one: until that is on the local disk, and
     /// its fate is known (D179, W148).
     pub(super) fn waits_for_own(&self, volume: VolumeId, extent: Extent) -> bool {
@@ -221,9 +229,7 @@ impl Node {
 
     /// The connection is gone: postponed writes go again, on this node alone (D181).
     pub(super) fn restart_postponed(&mut self) {
-        let link = self.link_mut();
-        link.withheld.clear();
-        link.early_write = None;
+        self.link_mut().early_write = None;
         let postponed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| req.postponed).map(|(key, _)| key).collect();
         for key in postponed {

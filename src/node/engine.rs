@@ -164,7 +164,9 @@ impl Node {
     /// generation is due (A9, N1).
     pub(super) fn loses_peer_data(&self, volume: VolumeId, old: State, new: State) -> bool {
         let Some(v) = self.volumes.get(&volume) else { return false };
-        new.lost_peer_data_since(old)
+        // Called Inconsistent for a full sync, the peer may not have got to making that durable.
+        let lost_early = old.conn == Conn::StartingSyncS && new.conn < Conn::Connected;
+        (new.lost_peer_data_since(old) || lost_early)
             && new.disk >= Disk::UpToDate
             && v.disk.is_some()
             && (new.role == Role::Primary || new.peer == Role::Primary)

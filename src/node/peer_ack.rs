@@ -48,6 +48,9 @@ impl Node {
         if was_pending && let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.pe = v.counters.pe.saturating_sub(1);
         }
+        if answer == Answer::Failed {
+            self.only_copy_failed(key, |state| state.disk < Disk::UpToDate && state.pdsk == Disk::UpToDate);
+        }
         self.release_withheld(key);
         self.check_request(key);
     }

@@ -61,6 +61,8 @@ pub(super) enum Stage {
     Waiting,
     /// On the disk.
     Started,
+    /// The disk has refused it; that the disk is Inconsistent is being made durable.
+    Failed,
 }
 
 /// A write packet, apart from its payload.
@@ -204,7 +206,7 @@ impl Node {
     pub(super) fn start_peer_io(&mut self, id: u64) {
         let link = self.link();
         let Some(io) = link.peer_ios.get(&id) else { return };
-        if io.stage == Stage::Started || io.epoch.is_some_and(|epoch| !link.epochs.may_start(epoch)) {
+        if io.stage != Stage::Waiting || io.epoch.is_some_and(|epoch| !link.epochs.may_start(epoch)) {
             return;
         }
         let extent = io.extent;
@@ -262,36 +264,59 @@ impl Node {
         self.start_disk(volume, Device::Data, op, Purpose::PeerWrite { io: id });
     }
 
-    /// A write of the peer ended on the disk: answer it (D58, D59, D122).
+    /// A write of the peer ended on the disk (D58, D59, D122).
     pub(super) fn peer_write_done(&mut self, id: u64, result: &Result<Option<Buf>, DiskFault>) {
-        let Some(io) = self.link_mut().peer_ios.remove(&id) else { return };
+        let Some(io) = self.link_mut().peer_ios.get_mut(&id) else { return };
+        let (volume, extent) = (io.volume, io.extent);
         if io.kind == PeerKind::Discard && *result == Err(DiskFault::Unsupported) {
             // A disk that only said that it discards is no broken one (T22).
-            let kind = PeerKind::Zeroes { unmap: true };
-            if let Some(v) = self.volumes.get_mut(&io.volume) {
+            io.kind = PeerKind::Zeroes { unmap: true };
+            if let Some(v) = self.volumes.get_mut(&volume) {
                 v.counters.lo = v.counters.lo.saturating_sub(1); // The zeroes are counted anew.
             }
-            self.link_mut().peer_ios.insert(id, PeerIo { kind, ..io });
             return self.write_peer_io(id);
         }
-        let PeerIo { volume, extent, kind, block_id, flags, epoch, .. } = io;
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
-            v.counters.ua = v.counters.ua.saturating_sub(1);
             v.note_written();
         }
-        if let Err(fault) = result {
-            self.disk_fault(volume, fault, "a write of the peer");
-            if let Some(v) = self.volumes.get_mut(&volume) {
-                v.set_out_of_sync(extent);
+        match result {
+            Ok(_) => self.end_peer_write(id, true),
+            Err(fault) => {
+                self.disk_fault(volume, fault, "a write of the peer");
+                if let Some(v) = self.volumes.get_mut(&volume) {
+                    v.set_out_of_sync(extent);
+                }
+                self.refuse_when_durable(volume, id);
             }
+        }
+    }
+
+    /// The peer goes on alone once it hears of the failure, and makes no new generation: a disk that stays
+    /// is durably Inconsistent before, lest it is taken for UpToDate after a crash (T21, I35).
+    fn refuse_when_durable(&mut self, volume: VolumeId, id: u64) {
+        if self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
+            return self.end_peer_write(id, false);
+        }
+        if let Some(io) = self.link_mut().peer_ios.get_mut(&id) {
+            io.stage = Stage::Failed;
+        }
+        self.worker.push_front([Work::SyncMeta { volume }, Work::PeerWriteFailed { io: id }]);
+    }
+
+    /// A write of the peer has come to its end, and may be answered.
+    pub(super) fn end_peer_write(&mut self, id: u64, ok: bool) {
+        let Some(io) = self.link_mut().peer_ios.remove(&id) else { return };
+        let PeerIo { volume, extent, kind, block_id, flags, epoch, .. } = io;
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.counters.ua = v.counters.ua.saturating_sub(1);
         }
         match kind {
             PeerKind::Resync { exchange } | PeerKind::ResyncZeroes { exchange } => {
-                self.resync_write_done(volume, extent, exchange, result.is_ok());
+                self.resync_write_done(volume, extent, exchange, ok);
             }
             PeerKind::Write | PeerKind::Discard | PeerKind::Zeroes { .. } => {
-                self.answer_peer_write(volume, extent, block_id, flags, epoch, result.is_ok());
+                self.answer_peer_write(volume, extent, block_id, flags, epoch, ok);
             }
         }
         if let Some(epoch) = epoch {

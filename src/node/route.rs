@@ -8,10 +8,10 @@ use super::effect::{Device, DiskOp, ReplyError};
 use super::input::{Request, RequestId};
 use super::ranges::Holder;
 use super::request::extent_of;
-use super::state::Disk;
+use super::state::{Conn, Disk};
 use super::tickets::Purpose;
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
-use super::volume::Admitted;
+use super::volume::{Admitted, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
 use crate::config::options::Protocol;
@@ -27,7 +27,10 @@ const BARRIER_DELAY: Duration = Duration::from_millis(10);
 impl Node {
     /// Routes a write that holds its range and, where there is a log, its extents.
     pub(super) fn route_write(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
-        if self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended()) {
+        // The peer of a full sync that begins still has its data: a write that only this node has would be
+        // unknown to it, should it come back with them (T17).
+        let waits = |v: &Volume| v.state.is_suspended() || v.state.conn == Conn::StartingSyncS;
+        if self.volumes.get(&volume).is_some_and(waits) {
             return self.postpone(volume, admitted, in_al);
         }
         if extent_of(&admitted.parked.request).is_some_and(|extent| self.waits_for_peer(volume, extent)) {
@@ -62,6 +65,7 @@ impl Node {
             hold,
             completed: false,
             postponed: false,
+            spoiled: false,
             sent_ns: 0,
         });
         if writable && state.announces_writes() {
@@ -221,6 +225,7 @@ impl Node {
             hold: 0,
             completed: false,
             postponed: false,
+            spoiled: false,
             sent_ns: 0,
         });
         if local {

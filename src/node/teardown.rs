@@ -74,11 +74,16 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            let io = self.link_mut().peer_ios.remove(&id);
-            if let Some(v) = io.and_then(|io| self.volumes.get_mut(&io.volume)) {
+            let Some(io) = self.link_mut().peer_ios.remove(&id) else { continue };
+            if let Some(v) = self.volumes.get_mut(&io.volume) {
                 v.counters.ua = v.counters.ua.saturating_sub(1);
             }
+            // Later epochs do not wait for what never comes (I21).
+            if let Some(epoch) = io.epoch {
+                self.link_mut().epochs.finished(epoch);
+            }
         }
+        self.forget_withheld();
         self.start_waiting_ios();
     }
 

@@ -92,6 +92,8 @@ pub(super) struct Req {
     pub(super) hold: u64,
     /// The peer wants it again, once its own overlapping write is done (D180).
     pub(super) postponed: bool,
+    /// The only good copy could not take it: that the other one did is no success.
+    pub(super) spoiled: bool,
     /// Its client was answered.
     pub(super) completed: bool,
     /// When it was sent to the peer, in nanoseconds of the node's clock; 0 before.
@@ -117,9 +119,9 @@ impl Req {
         !matches!(self.local, LocalLeg::Pending) && !self.net.pending
     }
 
-    /// Whether one of its legs succeeded (D31).
+    /// Whether one of its legs succeeded (D31), on a good disk.
     pub(super) const fn succeeded(&self) -> bool {
-        matches!(self.local, LocalLeg::Done { ok: true }) || self.net.ok
+        !self.spoiled && (matches!(self.local, LocalLeg::Done { ok: true }) || self.net.ok)
     }
 
     /// Whether both copies are good.
@@ -410,6 +412,7 @@ mod tests {
             hold: 0,
             completed: false,
             postponed: false,
+            spoiled: false,
             sent_ns: 0,
         }
     }

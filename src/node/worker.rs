@@ -37,6 +37,10 @@ pub(super) enum Work {
     FlushMeta { volume: VolumeId },
     /// Start a write of the peer that waited for its bits.
     StartPeerIo { io: u64 },
+    /// The disk is durably Inconsistent: a write of the peer that it refused may be answered (T21).
+    PeerWriteFailed { io: u64 },
+    /// The same of an own write.
+    LocalWriteFailed { key: ReqKey },
     /// Set all bits durably, as a full sync wants it (S61, M91).
     SetAllBits { volume: VolumeId },
     /// The bits themselves, within `SetAllBits`.
@@ -233,6 +237,8 @@ impl Node {
             Work::FlushData { volume } => self.flush_data(volume),
             Work::FlushMeta { volume } => self.start_work(volume, Device::Meta, DiskOp::Flush),
             Work::StartPeerIo { io } => self.start_peer_io(io),
+            Work::PeerWriteFailed { io } => self.end_peer_write(io, false),
+            Work::LocalWriteFailed { key } => self.end_local(key, false),
             Work::SetAllBits { volume } => self.set_all_bits(volume),
             Work::SetBitsInCore { volume } => self.set_bits_in_core(volume),
             Work::ClearFullSync { volume } => self.clear_full_sync(volume),
