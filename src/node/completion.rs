@@ -54,7 +54,8 @@ impl Node {
     fn local_write_failed(&mut self, key: ReqKey, fault: &DiskFault) {
         let Some(req) = self.log.get(key) else { return };
         let (volume, trim) = (req.volume, req.kind == Kind::Trim);
-        self.only_copy_failed(key, |state| state.disk == Disk::UpToDate && state.pdsk < Disk::UpToDate);
+        let spoiled =
+            self.only_copy_failed(key, |state| state.disk == Disk::UpToDate && state.pdsk < Disk::UpToDate);
         // A failed discard changes nothing but the bits (D163).
         if !trim {
             self.disk_fault(volume, fault, "a write");
@@ -63,6 +64,9 @@ impl Node {
             return self.end_local(key, false);
         }
         self.worker.push_front([Work::SyncMeta { volume }, Work::LocalWriteFailed { key }]);
+        if spoiled {
+            self.compare_bits_anew();
+        }
     }
 
     /// The local leg of a request has come to its end.
@@ -73,11 +77,29 @@ impl Node {
     }
 
     /// A mirrored write failed on one of the two disks. If only that one is good, what the other has counts
-    /// for nothing: a resync writes the old block over it (I3).
-    pub(super) fn only_copy_failed(&mut self, key: ReqKey, is_only: impl Fn(State) -> bool) {
-        let Some(req) = self.log.get_mut(key).filter(|req| req.kind != Kind::Trim) else { return };
+    /// for nothing: a resync writes the old block over it (I3). Whether that is so.
+    fn only_copy_failed(&mut self, key: ReqKey, is_only: impl Fn(State) -> bool) -> bool {
+        let mirrored = |req: &&mut Req| req.kind != Kind::Trim && req.net.used;
+        let Some(req) = self.log.get_mut(key).filter(mirrored) else { return false };
         let state = self.volumes.get(&req.volume).map(|v| v.state);
-        req.spoiled |= state.is_some_and(|state| state.conn >= Conn::Connected && is_only(state));
+        req.spoiled = state.is_some_and(|state| state.conn >= Conn::Connected && is_only(state));
+        req.spoiled
+    }
+
+    /// The peer has refused a write (P_NEG_ACK).
+    pub(super) fn peer_write_refused(&mut self, key: ReqKey) {
+        if self.only_copy_failed(key, |state| state.disk < Disk::UpToDate && state.pdsk == Disk::UpToDate) {
+            self.compare_bits_anew();
+        }
+    }
+
+    /// The other node may have called a block in sync that is not, and would never ask for it: the next
+    /// connection begins with an exchange of the bits.
+    fn compare_bits_anew(&mut self) {
+        self.lose_link(
+            Conn::NetworkFailure,
+            "the only good disk could not take a write that the other one has",
+        );
     }
 
     /// Completes and destroys the request if nothing stands in the way any more.

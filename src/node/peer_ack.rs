@@ -49,7 +49,7 @@ impl Node {
             v.counters.pe = v.counters.pe.saturating_sub(1);
         }
         if answer == Answer::Failed {
-            self.only_copy_failed(key, |state| state.disk < Disk::UpToDate && state.pdsk == Disk::UpToDate);
+            self.peer_write_refused(key);
         }
         self.release_withheld(key);
         self.check_request(key);

@@ -19,6 +19,7 @@ use crate::wire::{Decoded, Dialect, Packet, decode, encode};
 
 mod copies;
 mod durability;
+mod failed_writes;
 mod frozen;
 mod greeting;
 mod lies;
