@@ -1,6 +1,8 @@
 //! How requests end: answers of the disk and of the peer, completion to the client, destruction
 //! (D30-D38, T17).
 
+use std::collections::VecDeque;
+
 use super::Node;
 use super::effect::ReplyError;
 use super::input::DiskFault;
@@ -126,7 +128,7 @@ impl Node {
             }
             let (volume, extent, net, both_ok) = (req.volume, req.extent, req.net, req.both_ok());
             let Some(v) = self.volumes.get_mut(&volume) else { return };
-            if !both_ok && (!net.used || net.done) {
+            if !both_ok {
                 v.set_out_of_sync(extent);
             }
             if v.state.is_suspended() || (v.marks.hold_unmirrored && !net.ok) {
@@ -311,6 +313,8 @@ impl Node {
         };
         let failed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();
+        let younger = self.volumes.values_mut().map(|v| std::mem::take(&mut v.postponed));
+        let younger: Vec<VecDeque<Parked>> = younger.collect();
         for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
             let (volume, extent, in_al) = (req.volume, req.extent, req.in_al);
@@ -319,6 +323,9 @@ impl Node {
                 v.set_out_of_sync(extent);
             }
             self.postpone(volume, admitted, in_al);
+        }
+        for (v, younger) in self.volumes.values_mut().zip(younger) {
+            v.postponed.extend(younger);
         }
     }
 

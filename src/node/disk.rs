@@ -21,7 +21,9 @@ impl Node {
         let text = format!("{what} on {path} failed: {}", fault_text(fault));
         self.say(LogLevel::Error, Some(volume), text);
         match policy {
-            Some(OnIoError::PassOn) if state.disk > Disk::Inconsistent => {
+            // The only good copy stays that, and the client hears of the error: called Inconsistent it would
+            // be overwritten by older data at the next handshake (X11).
+            Some(OnIoError::PassOn) if state.disk > Disk::Inconsistent && state.pdsk == Disk::UpToDate => {
                 self.force(volume, StateChange::disk(Disk::Inconsistent));
             }
             Some(OnIoError::PassOn) | None => {}

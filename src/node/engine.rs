@@ -93,6 +93,7 @@ impl Node {
             v.marks.al_suspended = false;
             v.marks.target_unheard = false;
             v.reset_seq();
+            v.late_answers = 0;
             self.links[0].connect_count += 1;
         }
         if old.disk == Disk::Inconsistent

@@ -347,6 +347,7 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         if let Some(resync) = v.resync.take() {
             v.counters.pe = v.counters.pe.saturating_sub(resync.unanswered);
+            v.late_answers += resync.unanswered;
         }
         v.ranges.release_resync();
         self.retry_waiting(volume);

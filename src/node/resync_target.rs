@@ -161,6 +161,15 @@ impl Node {
         };
         let extent = Extent::of_bytes(sector, bytes);
         let exchange = v.resync.as_ref().and_then(|r| r.find(sector));
+        if v.late_answers > 0 {
+            // The source had read it when a disk was lost, and the run with it. If that could be the answer
+            // to a request of a new run as well, its data may be older than that run.
+            v.late_answers -= 1;
+            if exchange.is_some() {
+                self.protocol_error("a resync block that may be of a run that was broken off");
+            }
+            return;
+        }
         let (Some(extent), Some(exchange)) = (extent, exchange) else {
             return self.protocol_error(&format!("a resync block for sector {sector} that nobody asked for"));
         };
@@ -275,7 +284,10 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else {
             return self.unknown_volume("a resync answer", volume);
         };
-        let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
+        let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else {
+            v.late_answers = v.late_answers.saturating_sub(1);
+            return;
+        };
         v.counters.pe = v.counters.pe.saturating_sub(1);
         if failed {
             self.count_failed(volume, exchange.extent);

@@ -132,6 +132,8 @@ pub(super) struct Volume {
     pub(super) resync: Option<Resync>,
     /// Resyncs that were begun.
     pub(super) resync_runs: u64,
+    /// Answers on this connection to the requests of runs that were broken off: they may still come.
+    pub(super) late_answers: u64,
     pub(super) verify: Option<Verify>,
     /// What the next verify that this node asks for is to do.
     pub(super) verify_wish: Wish,
@@ -219,6 +221,7 @@ impl Volume {
             flushes: Vec::new(),
             resync: None,
             resync_runs: 0,
+            late_answers: 0,
             verify: None,
             verify_wish: Wish::default(),
             verify_blocks: 0,

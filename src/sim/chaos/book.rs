@@ -27,6 +27,8 @@ pub(super) struct Book {
     killed_primary: [bool; 2],
     /// It was Primary since the link was lost.
     promoted: [bool; 2],
+    /// The power failed, and the copies were not the same since.
+    bereft: [bool; 2],
     /// A split brain is being resolved: one side loses by decision.
     pub(super) split_brain: bool,
     /// Discards failed on some disk.
@@ -49,6 +51,7 @@ impl Book {
             crashed_primary: [false; 2],
             killed_primary: [false; 2],
             promoted: [false; 2],
+            bereft: [false; 2],
             split_brain: false,
             discards_failed: false,
             reads_failed: false,
@@ -161,14 +164,21 @@ impl Book {
             return Ok(());
         }
         let device = self.disk(world, source);
-        self.oracle
-            .check_copy(target, device.data(), |_| false)
-            .map_err(|why| format!("{target} is overwritten by data that lacks a promised write: {why}"))
+        // One that lost power and was promoted before the other came back has what was flushed: both failed.
+        let checked = if self.bereft[source] && self.promoted[source] {
+            let checked = self.oracle.check_medium(target, device.data());
+            self.oracle.gives_up(target, source);
+            checked
+        } else {
+            self.oracle.check_copy(target, device.data(), |_| false)
+        };
+        checked.map_err(|why| format!("{target} is overwritten by data that lacks a promised write: {why}"))
     }
 
     /// A machine lost power.
     pub(super) fn lost_power(&mut self, host: HostId) {
         self.crashed_primary[host] |= self.views[host].is_primary() || self.killed_primary[host];
+        self.bereft[host] = true;
         self.oracle.lost_power(host);
     }
 
@@ -176,6 +186,7 @@ impl Book {
     fn at_peace(&mut self) {
         self.crashed_primary = [false; 2];
         self.killed_primary = [false; 2];
+        self.bereft = [false; 2];
         self.split_brain = false;
     }
 

@@ -202,10 +202,28 @@ impl Oracle {
         device: &Device,
         excused: impl Fn(u64) -> bool,
     ) -> Result<(), String> {
+        self.check_musts(host, device, |sector, must| (!excused(sector)).then_some(must.now))
+    }
+
+    /// Whether a device holds what is on the medium of a machine for sure.
+    ///
+    /// # Errors
+    /// What it holds instead.
+    pub fn check_medium(&self, host: HostId, device: &Device) -> Result<(), String> {
+        self.check_musts(host, device, |_, must| Some(must.durable))
+    }
+
+    fn check_musts(
+        &self,
+        host: HostId,
+        device: &Device,
+        of: impl Fn(u64, &Must) -> Option<u64>,
+    ) -> Result<(), String> {
         let mut bytes = [0; SECTOR];
-        for (sector, must) in self.copies[host].iter().filter(|(sector, _)| !excused(**sector)) {
+        for (sector, must) in &self.copies[host] {
+            let Some(must) = of(*sector, must) else { continue };
             device.read_at(sector * SECTOR_BYTES, &mut bytes).map_err(|fault| format!("{fault:?}"))?;
-            self.check(*sector, &bytes, must.now)?;
+            self.check(*sector, &bytes, must)?;
         }
         Ok(())
     }
