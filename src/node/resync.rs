@@ -240,6 +240,7 @@ impl Node {
         let now = self.now;
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.target_said_done = false;
+        v.late_answers = 0; // They came before the P_SYNC_UUID of this run.
         let total = v.bits_set();
         v.resync_runs += 1;
         v.resync = Some(Resync::new(now, total, v.resync_runs));

@@ -92,18 +92,24 @@ impl Node {
         exchange: u64,
         data: Option<Buf>,
     ) {
+        if !self.is_under_way(volume, exchange) {
+            return;
+        }
         let Some(data) = data else {
             self.end_exchange(volume, exchange);
             self.count_failed(volume, extent);
             return self.ack(volume, extent, block_id, Packet::NegRsDreply);
         };
-        if self.volumes.get(&volume).is_none_or(|v| v.state.pdsk < Disk::Inconsistent) {
-            self.end_exchange(volume, exchange);
-            return;
-        }
         let digest = self.link().digest_of(data.bytes());
         self.count_sent(volume, extent);
         self.send_data(volume, Packet::RsDataReply { sector: extent.start(), block_id, digest }, Some(data));
+    }
+
+    /// Whether the target still waits for this block: not if its run was broken off, nor in a new one, for
+    /// which the data may be old.
+    fn is_under_way(&self, volume: VolumeId, exchange: u64) -> bool {
+        let run = self.volumes.get(&volume).and_then(|v| v.resync.as_ref());
+        run.is_some_and(|run| run.has(exchange))
     }
 
     /// A block whose digest the target sent was read: equal, or to be sent (D121).
@@ -116,6 +122,9 @@ impl Node {
         digest: &[u8],
         data: Option<Buf>,
     ) {
+        if !self.is_under_way(volume, exchange) {
+            return;
+        }
         let alg = self.link().config.as_ref().and_then(|config| config.options.csums_alg.clone());
         let alg = alg.and_then(|name| DigestAlg::from_name(&name).ok());
         let equal = match (&data, alg) {

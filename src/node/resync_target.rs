@@ -161,13 +161,8 @@ impl Node {
         };
         let extent = Extent::of_bytes(sector, bytes);
         let exchange = v.resync.as_ref().and_then(|r| r.find(sector));
-        if v.late_answers > 0 {
-            // The source had read it when a disk was lost, and the run with it. If that could be the answer
-            // to a request of a new run as well, its data may be older than that run.
-            v.late_answers -= 1;
-            if exchange.is_some() {
-                self.protocol_error("a resync block that may be of a run that was broken off");
-            }
+        if exchange.is_none() && v.late_answers > 0 {
+            v.late_answers -= 1; // The source had read it when a disk was lost, and the run with it.
             return;
         }
         let (Some(extent), Some(exchange)) = (extent, exchange) else {
