@@ -11,7 +11,7 @@ use super::ranges::Holder;
 use super::request::extent_of;
 use super::state::{Conn, Disk, State};
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
-use super::volume::{Admitted, Parked};
+use super::volume::{Admitted, Parked, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
 use crate::config::options::Protocol;
@@ -313,8 +313,10 @@ impl Node {
         };
         let failed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();
-        let younger = self.volumes.values_mut().map(|v| std::mem::take(&mut v.postponed));
-        let younger: Vec<VecDeque<Parked>> = younger.collect();
+        if failed.is_empty() {
+            return;
+        }
+        let younger: Vec<VecDeque<Parked>> = self.volumes.values_mut().map(Volume::take_unrouted).collect();
         for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
             let (volume, extent, in_al) = (req.volume, req.extent, req.in_al);

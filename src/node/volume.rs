@@ -255,6 +255,15 @@ impl Volume {
         }
     }
 
+    /// Takes the requests back that were to be admitted again, and those that wait for another's range.
+    pub(super) fn take_unrouted(&mut self) -> VecDeque<Parked> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.live -= waiting.len() as u32; // Admitted already, unlike those that were postponed.
+        let mut unrouted = std::mem::take(&mut self.postponed);
+        unrouted.extend(waiting);
+        unrouted
+    }
+
     /// Number of out-of-sync bits; 0 without a disk.
     pub(super) fn bits_set(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.bitmap.count())
