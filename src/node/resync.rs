@@ -53,13 +53,21 @@ pub(super) struct TargetSeen {
     pinged: bool,
     /// No bit of this run was left at some time.
     clear: bool,
+    /// It had this node's generation when the run began, and has asked for no block since: on its disk it may
+    /// still be UpToDate (I34).
+    unmoved: bool,
 }
 
 impl TargetSeen {
-    /// Whether the target may have ended the run without this node having heard of it: it does so
-    /// when nothing is missing, and a ping was answered.
-    pub(super) const fn may_be_done(self) -> bool {
-        self.pinged && self.clear
+    /// Whether the target may be UpToDate with the same generation as this node, which has not heard of it:
+    /// still, or again. It ends the run when nothing is missing, and a ping was answered.
+    pub(super) const fn may_be_current(self) -> bool {
+        self.unmoved || (self.pinged && self.clear)
+    }
+
+    /// It asks for a block: that it is Inconsistent is on its disk.
+    pub(super) const fn asked(&mut self) {
+        self.unmoved = false;
     }
 
     /// A ping of the target's was answered; `clear`: nothing was missing there then.
@@ -229,9 +237,12 @@ impl Node {
             }
         }
         let Some(v) = self.volumes.get(&volume) else { return };
-        if v.state.conn < Conn::Connected || v.state.disk < Disk::Negotiating {
-            return; // Lost while the handler ran.
+        if v.state.conn <= Conn::Connected || v.state.disk < Disk::Negotiating {
+            return; // Connection or disk, or the peer's, lost while the handler ran.
         }
+        let own = v.uuids()[0] & !1;
+        let same = v.peer_uuids.is_some_and(|peer| peer.current & !1 == own);
+        let unmoved = !target && (same || v.state.conn == Conn::StartingSyncS);
         let change = if target {
             StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
         } else {
@@ -243,7 +254,9 @@ impl Node {
         v.late_answers = 0; // They came before the P_SYNC_UUID of this run.
         let total = v.bits_set();
         v.resync_runs += 1;
-        v.resync = Some(Resync::new(now, total, v.resync_runs));
+        let mut resync = Resync::new(now, total, v.resync_runs);
+        resync.target.unmoved = unmoved;
+        v.resync = Some(resync);
         if self.change(volume, change, Manner::SOFT) != StateResult::Success {
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.resync = None;

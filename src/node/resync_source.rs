@@ -37,6 +37,7 @@ impl Node {
         let Some(resync) = v.resync.as_mut() else {
             return self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
         };
+        resync.target.asked();
         if resync.deferred.len() >= MAX_DEFERRED {
             return self.protocol_error("the peer asks for too many blocks at once");
         }
@@ -203,30 +204,30 @@ impl Node {
         }
     }
 
-    /// A change that loses the target of a run: if it may have ended the run, its disk is not
+    /// A change that loses the target of a run: if that may have ended or not begun, its disk is not
     /// Inconsistent but nobody knows what (T40).
     pub(super) fn doubt_target(&self, volume: VolumeId, old: State, change: StateChange) -> StateChange {
         let lost = change.conn.is_some_and(|conn| conn < Conn::Connected) && change.pdsk.is_none();
-        if lost && old.conn.is_sync_source() && self.target_may_be_done(volume) {
+        if lost && old.conn.is_sync_source() && self.target_may_be_current(volume) {
             return StateChange { pdsk: Some(Disk::DUnknown), ..change };
         }
         change
     }
 
-    /// The target of a run is lost. If it may have ended the run, it has the own current UUID, and what
+    /// The target of a run is lost. If it may have ended or not begun, it has the own current UUID, and what
     /// is written from now on needs another one (T40).
     pub(super) fn note_lost_target(&mut self, volume: VolumeId, old: State, new: State) {
         if old.conn.is_sync_source() && new.lost_peer_data_since(old) {
-            let unheard = self.target_may_be_done(volume);
+            let unheard = self.target_may_be_current(volume);
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.marks.target_unheard = unheard;
             }
         }
     }
 
-    fn target_may_be_done(&self, volume: VolumeId) -> bool {
+    fn target_may_be_current(&self, volume: VolumeId) -> bool {
         let resync = self.volumes.get(&volume).and_then(|v| v.resync.as_ref());
-        resync.is_some_and(|resync| resync.target.may_be_done())
+        resync.is_some_and(|resync| resync.target.may_be_current())
     }
 
     /// The target says that it is done: {Connected, UpToDate} (S32.3b).

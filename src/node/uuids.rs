@@ -108,8 +108,7 @@ impl Node {
         }
         let text = format!("new current UUID {}", uuids_text(v.uuids()));
         if beside {
-            let text =
-                "the peer may have ended the resync, unheard: what is written from now on is new to it";
+            let text = "the peer may have ended the resync, or not begun it: what is written from now on is new to it";
             self.say(LogLevel::Info, Some(volume), text);
         } else if old_bitmap != 0 {
             let was = format!("bm UUID was already set: {old_bitmap:016X}");

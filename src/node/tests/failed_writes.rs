@@ -1,1 +1,203 @@
+//! Writes that a disk could not take, and copies that are about to be thrown away: nothing is answered that the next
+//! power failure would take back.
 
+use super::*;
+use crate::config::options::{Fencing, OnIoError, Protocol};
+use crate::node::state::Conn;
+
+/// A pair in sync whose disks stay in use when they fail.
+fn lenient() -> World {
+    let mut world = World::new(plain());
+    world.disk_options.on_io_error = OnIoError::PassOn;
+    world.in_sync()
+}
+
+fn data_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
+    let write = device == Device::Data && matches!(op, DiskOp::Write { .. });
+    write.then_some(DiskFault::Os(5))
+}
+
+fn writes_meta(device: Device, op: &DiskOp) -> bool {
+    device == Device::Meta && matches!(op, DiskOp::Write { .. })
+}
+
+fn deliver_all(world: &mut World) {
+    for _ in 0..50 {
+        world.deliver(0);
+        world.deliver(1);
+    }
+}
+
+fn generation(world: &World, host: usize) -> u64 {
+    world.hosts[host].node.volumes[&VOLUME].uuids()[0]
+}
+
+/// T21, I35: the Primary would go on alone without a new generation, and a power failure of the peer would bring
+/// back a disk that is called UpToDate and has the old block.
+#[test]
+fn a_write_is_refused_by_a_disk_that_is_durably_inconsistent() {
+    for host in [1, 0] {
+        let mut world = lenient();
+        world.write(0, 2, 1); // Its extent is in the activity log from now on.
+        world.settle();
+        world.hosts[host].fails = data_cannot_be_written;
+        world.hosts[host].keeps = writes_meta;
+        world.hosts[host].said.clear();
+        let write = world.submit(0, write_of(3, 7));
+        deliver_all(&mut world);
+        assert!(world.hosts[host].state().contains(" Inconsistent/"), "{}", world.hosts[host].state());
+        assert_eq!(world.reply(0, write), None, "{}", world.logs());
+        let told = |packet: &Packet| matches!(packet, Packet::NegAck(_) | Packet::State(_));
+        assert!(!world.hosts[host].said.iter().any(told), "{:?}", world.hosts[host].said);
+        world.hosts[host].fails = |_, _| None;
+        world.release(host);
+        world.settle();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "the other disk has it\n{}", world.logs());
+        assert!(world.is_out_of_sync(0, 3));
+    }
+}
+
+/// I3: what an Inconsistent disk has is overwritten by the only good one.
+#[test]
+fn a_write_that_the_only_good_disk_refuses_fails() {
+    let mut world = lenient();
+    world.cut();
+    world.write(0, 700, 9);
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+    world.cut = false;
+    world.step_until(|world| !world.hosts[1].kept.is_empty());
+    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.hosts[0].state());
+    world.hosts[0].fails = data_cannot_be_written;
+    let failed = world.request(0, write_of(3, 7));
+    world.hosts[0].fails = |_, _| None;
+    assert_eq!(failed, Err(ReplyError::Io), "{}", world.logs());
+    world.release(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// I3, of a Primary that is the target.
+#[test]
+fn a_write_that_the_source_refuses_fails() {
+    let mut world = lenient();
+    assert!(world.command(0, Command::Invalidate { volume: VOLUME }).is_success());
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
+    world.hosts[1].fails = data_cannot_be_written;
+    let failed = world.request(0, write_of(3, 7));
+    world.hosts[1].fails = |_, _| None;
+    assert_eq!(failed, Err(ReplyError::Io), "{}", world.logs());
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// X11: an Inconsistent disk is the target of whatever comes back. One that is alone with what it has written since
+/// is not called that for one bad block.
+#[test]
+fn a_primary_alone_is_still_the_source_after_a_bad_block() {
+    let mut world = lenient();
+    world.cut();
+    world.write(0, 3, 7);
+    world.hosts[0].fails = data_cannot_be_written;
+    let failed = world.request(0, write_of(4, 8));
+    world.hosts[0].fails = |_, _| None;
+    assert_eq!(failed, Err(ReplyError::Io), "{}", world.logs());
+    assert_eq!(world.hosts[0].state(), "WFConnection Primary/Unknown UpToDate/DUnknown");
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+}
+
+/// T17, I35: the peer has its data until it has thrown them away durably, and may come back with them.
+#[test]
+fn the_source_of_a_full_sync_that_begins_writes_nothing_alone() {
+    let mut world = lenient();
+    world.hosts[0].keeps = writes_meta;
+    let invalidate = Command::Invalidate { volume: VOLUME };
+    world.input(1, Input::Command { id: CommandId(999), command: invalidate });
+    world.step_until(|world| world.hosts[0].state().starts_with("StartingSyncS"));
+    let write = world.submit(0, write_of(3, 7));
+    deliver_all(&mut world);
+    assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 0), "{}", world.logs());
+    let before = generation(&world, 0);
+    world.cut();
+    assert_eq!(world.reply(0, write), None, "the new generation is not durable\n{}", world.logs());
+    world.release(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_ne!(generation(&world, 0), before);
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// T40, at the other end of the run: the target never heard that it is one, and is UpToDate with the same generation.
+#[test]
+fn a_target_that_has_not_begun_is_not_taken_for_inconsistent() {
+    let mut world = lenient();
+    let invalidate = Command::Invalidate { volume: VOLUME };
+    world.input(1, Input::Command { id: CommandId(999), command: invalidate });
+    world.cut = true; // What is sent from now on is lost, the answer to this as well.
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncSource"));
+    let before = generation(&world, 0);
+    world.cut();
+    assert_eq!(world.hosts[1].state(), "WFConnection Secondary/Unknown UpToDate/DUnknown");
+    assert_eq!(world.hosts[0].state(), "WFConnection Primary/Unknown UpToDate/DUnknown");
+    assert_ne!(generation(&world, 0), before, "{}", world.logs());
+    world.write(0, 3, 7);
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 3, 8);
+    world.join();
+    let both = [0, 1].map(|host| (world.hosts[host].node.link().cstate, world.hosts[host].disk[3 * 4096]));
+    assert_eq!(both, [(Conn::StandAlone, 7), (Conn::StandAlone, 8)], "a split brain\n{}", world.logs());
+}
+
+/// T4: what was answered when the network had it, and never arrived, is known at the next handshake already: a
+/// thaw comes too late for it.
+#[test]
+fn what_protocol_a_answered_before_a_frozen_outage_goes_to_the_peer() {
+    let mut world = World::new(NetOptions { protocol: Protocol::A, ..plain() });
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    let mut world = world.in_sync();
+    world.cut = true; // What is sent from now on is lost.
+    world.write(0, 3, 7);
+    let before = generation(&world, 0);
+    world.cut();
+    assert!(world.hosts[0].node.volumes[&VOLUME].state.is_suspended());
+    world.join();
+    assert_eq!(generation(&world, 0), before, "no new generation");
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+    assert_eq!((world.hosts[1].disk[3 * 4096], world.bits(0)), (7, 0));
+}
+
+/// T8, I21: a later epoch does not wait for a write that was refused in an earlier one, once nobody answers.
+#[test]
+fn a_connection_that_breaks_in_a_conflict_comes_to_its_end() {
+    let mut options = plain();
+    options.set("allow-two-primaries", None).unwrap();
+    let mut world = World::synced(options);
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let other = 1 - resolver;
+    // The other node's disk has the resolver's write under way when its own is refused, and goes on writing.
+    world.hosts[other].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 3 * 4096);
+    let (own, rival) = (world.submit(resolver, write_of(3, 1)), world.submit(other, write_of(3, 2)));
+    deliver_all(&mut world);
+    world.write(other, 9, 4);
+    world.hosts[resolver].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    world.submit(other, write_of(10, 5));
+    deliver_all(&mut world);
+    assert_eq!(world.reply(resolver, own), None, "{}", world.logs());
+    world.cut();
+    world.release(0);
+    world.release(1);
+    world.settle();
+    for host in 0..2 {
+        assert_eq!(world.hosts[host].node.link().cstate, Conn::WFConnection, "{}", world.logs());
+    }
+    assert_eq!((world.reply(resolver, own), world.reply(other, rival)), (Some(Ok(None)), Some(Ok(None))));
+}
