@@ -9,6 +9,7 @@ use super::rules::{Manner, StateResult};
 use super::state::{Conn, Disk, State, StateChange};
 use super::status::ResyncStatus;
 use super::uuids::{JUST_CREATED, SYNC_UUID_OFFSET, uuids_text};
+use super::volume::Volume;
 use super::worker::Work;
 use crate::units::{BitIndex, Extent, Moment, VolumeId};
 use crate::wire::packet::{BlockRequest, Packet};
@@ -202,6 +203,22 @@ impl Resync {
     }
 }
 
+impl Volume {
+    /// A run is about to begin. Returns how many bits are set.
+    fn prepare_run(&mut self, now: Moment, target: bool) -> u64 {
+        let own = self.uuids()[0] & !1;
+        let same = self.peer_uuids.is_some_and(|peer| peer.current & !1 == own);
+        let total = self.bits_set();
+        self.marks.target_said_done = false;
+        self.late_answers = 0; // They came before the P_SYNC_UUID of this run.
+        self.resync_runs += 1;
+        let mut resync = Resync::new(now, total, self.resync_runs);
+        resync.target.unmoved = !target && (same || self.state.conn == Conn::StartingSyncS);
+        self.resync = Some(resync);
+        total
+    }
+}
+
 impl Node {
     /// Work: is about to become source or target; a handler may have something against it (S58).
     pub(super) fn start_resync(&mut self, volume: VolumeId, side: Conn) {
@@ -236,27 +253,17 @@ impl Node {
                 return self.disconnect_hard();
             }
         }
-        let Some(v) = self.volumes.get(&volume) else { return };
+        let now = self.now;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
         if v.state.conn <= Conn::Connected || v.state.disk < Disk::Negotiating {
             return; // Connection or disk, or the peer's, lost while the handler ran.
         }
-        let own = v.uuids()[0] & !1;
-        let same = v.peer_uuids.is_some_and(|peer| peer.current & !1 == own);
-        let unmoved = !target && (same || v.state.conn == Conn::StartingSyncS);
+        let total = v.prepare_run(now, target);
         let change = if target {
             StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
         } else {
             StateChange { pdsk: Some(Disk::Inconsistent), ..StateChange::conn(side) }
         };
-        let now = self.now;
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        v.marks.target_said_done = false;
-        v.late_answers = 0; // They came before the P_SYNC_UUID of this run.
-        let total = v.bits_set();
-        v.resync_runs += 1;
-        let mut resync = Resync::new(now, total, v.resync_runs);
-        resync.target.unmoved = unmoved;
-        v.resync = Some(resync);
         if self.change(volume, change, Manner::SOFT) != StateResult::Success {
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.resync = None;
