@@ -39,7 +39,10 @@ impl Life {
             Action::DiskErrors { host, meta, kind, times } => {
                 self.disk_errors(host, number, meta, kind, times);
             }
+            Action::Mend(host) => self.mend(host),
             Action::Admin(host, admin) => self.order(host, admin, number),
+            Action::Clients(taste) => self.taste = taste,
+            Action::Await { .. } => {} // Done where time passes: in `Life::lead`.
         }
     }
 
@@ -86,6 +89,14 @@ impl Life {
             self.world.add_disk(host, book.volume.0, self.setup.new_disk());
             book.oracle.blank(host);
             self.blank[host] = true;
+        }
+    }
+
+    /// The disks of a machine are good ones again.
+    pub(super) fn mend(&self, host: HostId) {
+        for book in &self.books {
+            let disk = book.disk(&self.world, host);
+            disk.devices().for_each(|device| device.set_faults(Faults::default()));
         }
     }
 

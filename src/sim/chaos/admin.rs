@@ -99,6 +99,10 @@ impl Life {
         let one = |command: Command| vec![Task::Command(command)];
         let tasks = match admin {
             Admin::Promote => each(|volume| Command::Primary { volume, force: false }),
+            Admin::ForcePromote => {
+                self.books.iter_mut().for_each(|book| book.split_brain = true);
+                each(|volume| Command::Primary { volume, force: true })
+            }
             Admin::Demote => {
                 self.tasks[host].push_back(Task::EndClients);
                 each(|volume| Command::Secondary { volume })

@@ -8,11 +8,12 @@ use super::super::random::Random;
 use super::super::world::{Pending, World};
 use super::admin::Task;
 use super::book::Book;
-use super::plan::{Admin, Planned, draw};
+use super::plan::{Action, Admin, Planned, draw};
 use super::reach::{Reach, Situations};
 use super::setup::Setup;
+use super::templates::suited;
 use super::view::View;
-use super::workload::{Facts, Program};
+use super::workload::{Facts, Program, Taste};
 use super::{Options, Report};
 use crate::node::command::Command;
 use crate::units::{Moment, VolumeId};
@@ -38,6 +39,7 @@ pub(super) struct Life {
     pub(super) pending: [Option<Pending>; 2],
     pub(super) seen: Option<u64>,
     pub(super) busy: bool,
+    pub(super) taste: Taste,
     compared_at: Moment,
     compared: u64,
     requests: u64,
@@ -52,9 +54,9 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_0000_0000_0000);
-        let setup = Setup::draw(&mut random.fork());
+        let (setup, plan) = (Setup::draw(&mut random.fork()), draw(&mut random.fork()));
+        let (setup, plan) = suited(seed, setup, plan);
         let traits = Situations::of_life(&setup);
-        let plan = draw(&mut random.fork());
         let mut world = World::new(random.next_u64());
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);
@@ -82,6 +84,7 @@ impl Life {
             pending: Default::default(),
             seen: None,
             busy: false,
+            taste: Taste::default(),
             compared_at: Moment::default(),
             compared: 0,
             requests: 0,
@@ -108,12 +111,16 @@ impl Life {
     pub(super) fn lead(&mut self) -> Result<(), String> {
         self.begin()?;
         self.busy = true;
-        let began = self.world.now();
+        let mut began = self.world.now();
         for (number, Planned { at, action }) in self.plan.clone().into_iter().enumerate() {
             self.run_until(began.after(at))?;
-            if !self.options.skip.contains(&number) {
-                self.say(|| format!("── {number}: {action:?}"));
-                self.act(number, action);
+            if self.options.skip.contains(&number) {
+                continue;
+            }
+            self.say(|| format!("── {number}: {action:?}"));
+            match action {
+                Action::Await { cue, limit } => began = began.after(self.await_cue(cue, limit)?),
+                action => self.act(number, action),
             }
         }
         let rest = self.world.now().after(Duration::from_millis(200));
@@ -188,7 +195,7 @@ impl Life {
     }
 
     /// One step of the world, and all that follows from it. False once `until` is reached.
-    fn step(&mut self, until: Moment) -> Result<bool, String> {
+    pub(super) fn step(&mut self, until: Moment) -> Result<bool, String> {
         for host in [0, 1] {
             while self.administer(host)? {}
         }
@@ -213,7 +220,7 @@ impl Life {
     }
 
     /// The clients do what they want to; when they want to do something next.
-    fn work(&mut self) -> Result<Option<Moment>, String> {
+    pub(super) fn work(&mut self) -> Result<Option<Moment>, String> {
         let mut next = None;
         let mut account = Vec::new();
         for program in &mut self.programs {
@@ -227,7 +234,8 @@ impl Life {
                 sectors: view.sectors,
                 two_primaries: self.setup.two_primaries,
                 depth: self.setup.depth,
-                busy: self.busy,
+                busy: self.busy && self.taste != Taste::Nothing,
+                taste: self.taste,
             };
             self.requests += program.step(&mut self.world, &mut book.oracle, &mut self.random, facts)?;
             account.extend(program.account.iter_mut().flat_map(|account| account.drain(..)));

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::super::events::HostId;
 use super::super::random::Random;
+use super::cues::Cue;
+use super::workload::Taste;
 
 /// Something that happens to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +52,19 @@ pub enum Action {
         /// How often; 0: until the end.
         times: u32,
     },
+    /// The disks of a machine have no errors any more.
+    Mend(HostId),
     /// An administrator's command (F8).
     Admin(HostId, Admin),
+    /// Clients ask for such things from now on.
+    Clients(Taste),
+    /// The plan goes on when this has come, and at the latest after so long; its clock stands still until then.
+    Await {
+        /// What is waited for.
+        cue: Cue,
+        /// How long at most.
+        limit: Duration,
+    },
 }
 
 /// What fails on a disk.
@@ -72,6 +85,8 @@ pub enum DiskError {
 pub enum Admin {
     /// `primary`
     Promote,
+    /// `primary --force`
+    ForcePromote,
     /// Ends the clients, then `secondary`.
     Demote,
     /// `detach`
@@ -126,7 +141,7 @@ impl fmt::Display for Planned {
 /// The weights of the kinds of actions in a life: network, loops and disks that are slow, crashes, disk
 /// errors, commands.
 #[derive(Clone, Copy, Debug)]
-struct Weights {
+pub(super) struct Weights {
     network: u64,
     slowness: u64,
     crashes: u64,
@@ -136,7 +151,7 @@ struct Weights {
 
 impl Weights {
     /// Drawn anew for each life, so that each kind rules some lives and is missing in others.
-    fn draw(random: &mut Random) -> Self {
+    pub(super) fn draw(random: &mut Random) -> Self {
         let mut one = |base: u64| match random.below(4) {
             0 => base / 10,
             1 | 2 => base,
@@ -181,7 +196,8 @@ fn gap(random: &mut Random) -> Duration {
     }
 }
 
-fn action(random: &mut Random, weights: Weights) -> Action {
+/// Something that happens.
+pub(super) fn action(random: &mut Random, weights: Weights) -> Action {
     let host = random.below(2) as HostId;
     let Weights { network, slowness, crashes, disk_errors, commands } = weights;
     let mut left = random.below(network + slowness + crashes + disk_errors + commands);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::super::events::HostId;
 use super::super::io::Pace;
-use super::super::store::Faults;
 use super::super::weather::Weather;
 use super::admin::Task;
 use super::book::Book;
@@ -46,10 +45,7 @@ impl Life {
             self.world.set_pace(host, Pace::default());
             self.world.pause(host, Duration::ZERO);
             self.world.set_exit(host, "fence-peer", 1);
-            for book in &self.books {
-                let disk = book.disk(&self.world, host);
-                disk.devices().for_each(|device| device.set_faults(Faults::default()));
-            }
+            self.mend(host);
             self.boot(host);
         }
     }

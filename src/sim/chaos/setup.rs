@@ -99,6 +99,19 @@ impl Setup {
         }
     }
 
+    /// Changes an option of the net or disk section, whose values are known to be in range.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        if self.net.set(name, Some(value)).is_err() {
+            let _ = self.disk.set(name, Some(value));
+        }
+    }
+
+    /// There is one Primary at any time.
+    pub(super) fn be_one_primary(&mut self) {
+        self.set("allow-two-primaries", "no");
+        self.two_primaries = false;
+    }
+
     /// Whether a write is on both disks when it is answered.
     pub(super) fn is_synchronous(&self) -> bool {
         self.net.protocol == Protocol::C

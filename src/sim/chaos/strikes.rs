@@ -22,6 +22,9 @@ impl Life {
             | Action::Boot(_)
             | Action::Replace(_)
             | Action::DiskErrors { .. }
+            | Action::Mend(_)
+            | Action::Clients(_)
+            | Action::Await { .. }
             | Action::Admin(..) => {}
         }
     }

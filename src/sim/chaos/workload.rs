@@ -26,6 +26,44 @@ pub(super) struct Program {
     next_at: Moment,
     /// What it did since the last look, in words, if somebody wants to know.
     pub(super) account: Option<Vec<String>>,
+    /// How many of its requests were answered well, by kind.
+    pub(super) answered: [u64; Asked::KINDS],
+}
+
+/// A kind of request, for those who wait for the answer to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A write, durable or not.
+    Write,
+    /// A durable write.
+    Durable,
+    /// A flush.
+    Flush,
+}
+
+impl Asked {
+    /// How many there are.
+    pub(super) const KINDS: usize = 3;
+}
+
+/// What clients ask for, mostly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Taste {
+    /// Everything, everywhere.
+    #[default]
+    All,
+    /// Nothing new.
+    Nothing,
+    /// Writes to the end of the device.
+    Tail,
+    /// Writes to the same few sectors.
+    OnePlace,
+    /// Writes, each to another extent of the activity log than the one before.
+    Cold,
+    /// Durable writes.
+    Durable,
+    /// Writes and flushes.
+    Flushes,
 }
 
 /// A request that is not answered.
@@ -84,6 +122,8 @@ pub(super) struct Facts {
     pub(super) depth: usize,
     /// New requests are made.
     pub(super) busy: bool,
+    /// Of what kind.
+    pub(super) taste: Taste,
 }
 
 impl Program {
@@ -96,6 +136,7 @@ impl Program {
             requests: Vec::new(),
             next_at: Moment::default(),
             account: None,
+            answered: [0; Asked::KINDS],
         }
     }
 
@@ -172,10 +213,10 @@ impl Program {
 
     fn ask(&mut self, world: &mut World, oracle: &mut Oracle, random: &mut Random, facts: Facts) {
         let Some(client) = &mut self.client else { return };
-        let sectors = place(random, facts.sectors);
+        let sectors = facts.taste.place(random, facts.sectors);
         let (first, count) = (sectors.start, sectors.end - sectors.start);
         let (offset, len) = (first * SECTOR_BYTES, (count * SECTOR_BYTES) as u32);
-        let (cookie, kind) = match random.below(20) {
+        let (cookie, kind) = match facts.taste.kind(random) {
             0..6 => {
                 let then = oracle.snapshot(self.host);
                 (world.ask(client, Wish::Read { offset, len }), Kind::Read { first, then })
@@ -209,6 +250,17 @@ impl Program {
         self.requests.push(Request { cookie, kind, copies: facts.copies });
     }
 
+    fn count(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Write { durable, .. } => {
+                self.answered[Asked::Write as usize] += 1;
+                self.answered[Asked::Durable as usize] += u64::from(*durable);
+            }
+            Kind::Flush { .. } => self.answered[Asked::Flush as usize] += 1,
+            Kind::Read { .. } | Kind::Trim => {}
+        }
+    }
+
     fn take(&mut self, answer: &Answer, oracle: &mut Oracle, facts: Facts) -> Result<(), String> {
         let Some(at) = self.requests.iter().position(|request| request.cookie == answer.cookie) else {
             return Err(format!("an answer to no request: cookie {}", answer.cookie));
@@ -225,6 +277,7 @@ impl Program {
         let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
         let on_disk = |copy: &HostId| *copy == host || facts.written;
         let copies = [0, 1].into_iter().filter(got_it).filter(on_disk);
+        self.count(&kind);
         match kind {
             Kind::Read { first, then } => {
                 oracle
@@ -243,6 +296,39 @@ impl Program {
                 .for_each(|copy| oracle.flushed(copy, &then[copy])),
         }
         Ok(())
+    }
+}
+
+impl Taste {
+    /// The kind of the next request: see [`Program::ask`].
+    fn kind(self, random: &mut Random) -> u64 {
+        match self {
+            Self::All | Self::Nothing => random.below(20),
+            Self::Tail | Self::OnePlace | Self::Cold => {
+                [0, 6, 8, 10, 12, 12, 12, 12][random.below(8) as usize]
+            }
+            Self::Durable => [9, 10, 10, 12][random.below(4) as usize],
+            Self::Flushes => [6, 6, 12, 12, 12][random.below(5) as usize],
+        }
+    }
+
+    /// Where the next request goes.
+    fn place(self, random: &mut Random, device: u64) -> Range<u64> {
+        match self {
+            Self::Tail => {
+                let first = device - device % 8 - [0, 0, 0, 8][random.below(4) as usize];
+                first.min(device - 1)..device
+            }
+            Self::OnePlace => {
+                let first = random.below(3) * 4;
+                first..first + 4 + random.below(2) * 4
+            }
+            Self::Cold => {
+                let first = random.below(device / EXTENT) * EXTENT + random.below(2) * 8;
+                first..first + 8
+            }
+            Self::All | Self::Nothing | Self::Durable | Self::Flushes => place(random, device),
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+//! What a template waits for: the windows that it wants to hit are told by what just happened, not by time.
+
+use std::time::Duration;
+
+use super::super::events::HostId;
+use super::life::Life;
+use super::view::View;
+use super::workload::Asked;
+use crate::io::Op;
+
+/// Something that happens in the pair, or holds of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cue {
+    /// Since it was waited for, some client was told that this is done.
+    Answered(Asked),
+    /// The data device of this machine holds something that a loss of power takes.
+    Unflushed(HostId),
+    /// A flush of the data device of this machine is under way.
+    Flushing(HostId),
+    /// A write to the data device of this machine is under way.
+    Writing(HostId),
+    /// Both nodes are in sync, and nothing else.
+    Whole,
+    /// This node has no connection, and has settled what that means.
+    Lonely(HostId),
+    /// This node is the target of a resync that moves data.
+    Target(HostId),
+    /// This node has good data of a resync whose source does not know it yet.
+    Unheard(HostId),
+    /// I/O is suspended on this node.
+    Frozen(HostId),
+    /// It is not, and the nodes are connected.
+    Thawed(HostId),
+    /// The disk of this node is no good any more.
+    Unfit(HostId),
+    /// This node is Primary.
+    Primary(HostId),
+    /// This node is Secondary.
+    Secondary(HostId),
+}
+
+impl Life {
+    /// Lets time pass until that is so, but at most so long; how long it was.
+    pub(super) fn await_cue(&mut self, cue: Cue, limit: Duration) -> Result<Duration, String> {
+        let began = self.world.now();
+        let before = self.answered();
+        let until = began.after(limit);
+        loop {
+            self.work()?;
+            if self.has_come(cue, before) {
+                let took = self.world.now().since(began);
+                self.say(|| format!("   {cue:?} after {took:?}"));
+                return Ok(took);
+            }
+            if !self.step(until)? {
+                self.say(|| format!("   {cue:?} does not come"));
+                return Ok(limit);
+            }
+        }
+    }
+
+    /// How many requests were answered, by kind.
+    fn answered(&self) -> [u64; Asked::KINDS] {
+        let mut sum = [0; Asked::KINDS];
+        for program in &self.programs {
+            sum.iter_mut().zip(program.answered).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    }
+
+    fn has_come(&self, cue: Cue, before: [u64; Asked::KINDS]) -> bool {
+        let on =
+            |host: HostId, holds: fn(&View) -> bool| self.books.iter().any(|book| holds(&book.views[host]));
+        match cue {
+            Cue::Answered(asked) => self.answered()[asked as usize] > before[asked as usize],
+            Cue::Unflushed(host) => {
+                self.books.iter().any(|book| book.disk(&self.world, host).data().store().unflushed() > 0)
+            }
+            Cue::Flushing(host) => self.has_under_way(host, |op| matches!(op, Op::Sync)),
+            Cue::Writing(host) => self.has_under_way(host, |op| matches!(op, Op::Write { .. })),
+            Cue::Whole => self.all_views(View::is_whole),
+            Cue::Lonely(host) => on(host, |view| matches!(view.conn.as_str(), "WFConnection" | "StandAlone")),
+            Cue::Target(host) => on(host, |view| view.conn == "SyncTarget"),
+            Cue::Unheard(host) => self.books.iter().any(|book| {
+                let [one, other] = [&book.views[host], &book.views[1 - host]];
+                one.is_whole() && other.conn == "SyncSource"
+            }),
+            Cue::Frozen(host) => on(host, |view| !view.suspended.is_empty()),
+            Cue::Thawed(host) => on(host, |view| view.suspended.is_empty() && view.is_connected()),
+            Cue::Unfit(host) => on(host, |view| view.disk != "UpToDate"),
+            Cue::Primary(host) => on(host, View::is_primary),
+            Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
+        }
+    }
+
+    /// Whether such an operation is under way on a data device of a machine.
+    fn has_under_way(&self, host: HostId, such: fn(&Op) -> bool) -> bool {
+        let mut found = false;
+        self.world.each_under_way(host, |device, op| {
+            found |= such(op) && self.books.iter().any(|book| book.disk(&self.world, host).data().is(device));
+        });
+        found
+    }
+}

@@ -1,0 +1,726 @@
+//! Courses of events that chance finds slowly: a window, told by what just happened, a loss that hits just
+//! it, a change of roles before the return, and often a second loss (datapath.md 13.6).
+//!
+//! Some lives have one of them in their plan, with its hosts, times and variants drawn anew, between fewer
+//! of the other actions; their configuration is made one in which the window exists.
+
+use std::time::Duration;
+
+use super::super::events::HostId;
+use super::super::random::Random;
+use super::cues::Cue;
+use super::plan::{Action, Admin, DiskError, Planned, Weights, action};
+use super::setup::Setup;
+use super::workload::{Asked, Taste};
+
+/// Of a hundred lives so many have a template.
+const SHARE: u64 = 40;
+/// A pair that is left alone has found together by then, mostly.
+const PEACE: Duration = Duration::from_secs(8);
+
+/// A course of events.
+type Template = fn(&mut Script<'_>, &mut Setup);
+
+const ALL: [Template; 16] = [
+    lost_together,
+    lost_together_after_a_thaw,
+    lost_between_ack_and_disk,
+    disk_fails_before_the_flush,
+    late_refusal,
+    survivor_lost_as_source,
+    killed_and_then_lost,
+    demoted_over_a_slow_disk,
+    slow_disk_lost,
+    target_lost,
+    thawed_and_lost,
+    end_unheard,
+    slow_write_at_the_meeting,
+    tail_around_a_break,
+    one_place_around_a_break,
+    evictions_before_a_loss,
+];
+
+/// The configuration and the plan of a life, with a template in it if the seed says so.
+pub(super) fn suited(seed: u64, mut setup: Setup, plan: Vec<Planned>) -> (Setup, Vec<Planned>) {
+    let mut random = Random::new(seed ^ 0x7e3a_1a7e_0000_0000);
+    if random.below(100) >= SHARE {
+        return (setup, plan);
+    }
+    let template = ALL[random.below(ALL.len() as u64) as usize];
+    let before = if random.below(3) == 0 { random.below(4) as usize } else { 0 };
+    let (before, after) = plan.split_at(before.min(plan.len()));
+    let after = &after[..random.below(after.len() as u64 + 1) as usize];
+    let mut script = Script::new(&mut random, before);
+    setup.be_one_primary();
+    script.cast(before.is_empty());
+    template(&mut script, &mut setup);
+    script.act(Gap::Later, Action::Clients(Taste::All));
+    let (mut plan, end) = (script.plan, script.at);
+    // What comes after it begins when it is over, and keeps its own times.
+    let shift = |planned: &Planned| Planned { at: planned.at + end, ..*planned };
+    plan.extend(after.iter().map(shift));
+    (setup, plan)
+}
+
+/// How long something comes after what was before it.
+#[derive(Clone, Copy)]
+enum Gap {
+    /// At the same moment, or so soon that what that began is under way.
+    Now,
+    /// Some disk operations later.
+    Soon,
+    /// When most of it is over.
+    Later,
+}
+
+/// A template as it is written down: the machine that is Primary, the other one, and chance.
+struct Script<'a> {
+    random: &'a mut Random,
+    primary: HostId,
+    other: HostId,
+    at: Duration,
+    noise: Weights,
+    plan: Vec<Planned>,
+}
+
+impl<'a> Script<'a> {
+    fn new(random: &'a mut Random, before: &[Planned]) -> Self {
+        let noise = Weights::draw(random);
+        let primary = usize::from(random.below(4) == 0);
+        let at = before.last().map_or(Duration::from_millis(random.below(200)), |last| last.at);
+        Self { random, primary, other: 1 - primary, at, noise, plan: before.to_vec() }
+    }
+
+    /// One of `count` ways.
+    fn way(&mut self, count: u64) -> u64 {
+        self.random.below(count)
+    }
+
+    fn act(&mut self, gap: Gap, action: Action) {
+        if self.random.below(60) == 0 {
+            self.noise();
+        }
+        let ns = match gap {
+            Gap::Now => self.random.below(2) * self.random.below(300_000),
+            Gap::Soon => self.random.below(20_000_000),
+            Gap::Later => self.random.below(1_500_000_000),
+        };
+        self.at += Duration::from_nanos(ns);
+        self.plan.push(Planned { at: self.at, action });
+    }
+
+    fn noise(&mut self) {
+        let action = action(self.random, self.noise);
+        self.plan.push(Planned { at: self.at, action });
+    }
+
+    fn admin(&mut self, gap: Gap, host: HostId, admin: Admin) {
+        self.act(gap, Action::Admin(host, admin));
+    }
+
+    /// Waits for something that comes within so many milliseconds, or does not.
+    fn wait(&mut self, cue: Cue, ms: u64) {
+        let limit = Duration::from_millis(ms);
+        self.plan.push(Planned { at: self.at, action: Action::Await { cue, limit } });
+    }
+
+    fn wait_for_peace(&mut self) {
+        self.plan.push(Planned { at: self.at, action: Action::Await { cue: Cue::Whole, limit: PEACE } });
+    }
+
+    fn lose_power(&mut self, gap: Gap, host: HostId) {
+        let all = self.random.below(4) > 0;
+        self.act(gap, Action::PowerLoss { host, all });
+    }
+
+    /// A machine is lost: its power, or the program only.
+    fn lose(&mut self, gap: Gap, host: HostId) {
+        if self.random.below(3) == 0 { self.act(gap, Action::Kill(host)) } else { self.lose_power(gap, host) }
+    }
+
+    fn boot(&mut self, gap: Gap, host: HostId) {
+        self.act(gap, Action::Boot(host));
+    }
+
+    fn stall(&mut self, gap: Gap, host: HostId, most_ms: u64) {
+        let ms = 1 + self.random.below(most_ms) as u32;
+        self.act(gap, Action::Stall(host, ms));
+    }
+
+    /// Everything takes long on a machine's disks, and a flush as long as a write.
+    fn slow(&mut self, host: HostId) {
+        let factor = 5 + self.random.below(60) as u32;
+        self.act(Gap::Now, Action::Slow(host, factor));
+    }
+
+    fn clients(&mut self, tastes: &[Taste]) {
+        let taste = tastes[self.random.below(tastes.len() as u64) as usize];
+        self.act(Gap::Now, Action::Clients(taste));
+    }
+
+    /// A connection breaks, or nothing gets through any more.
+    fn part(&mut self, gap: Gap) {
+        let way = self.random.below(3);
+        let action = [Action::Break, Action::Cut, Action::Silence(self.other)][way as usize];
+        self.act(gap, action);
+    }
+
+    /// The pair is well, and the one that is to be Primary is.
+    fn cast(&mut self, fresh: bool) {
+        if !fresh {
+            self.act(Gap::Soon, Action::Join);
+            self.boot(Gap::Now, 0);
+            self.boot(Gap::Now, 1);
+            self.wait_for_peace();
+        }
+        let (primary, other) = (self.primary, self.other);
+        if !fresh || primary == 1 {
+            self.admin(Gap::Now, other, Admin::Demote);
+            self.wait(Cue::Secondary(other), 2_000);
+            self.admin(Gap::Now, primary, Admin::Promote);
+            self.wait(Cue::Primary(primary), 2_000);
+        }
+        if self.way(3) > 0 {
+            self.at += Duration::from_millis(self.random.below(300));
+        }
+    }
+
+    /// The other one takes over when it sees that it is alone, and the first returns; or that returns first.
+    fn take_over(&mut self) {
+        let (primary, other) = (self.primary, self.other);
+        if self.way(3) > 0 {
+            self.wait(Cue::Lonely(other), 5_000);
+            self.admin(Gap::Now, other, Admin::Promote);
+            self.wait(Cue::Primary(other), 2_000);
+        }
+        self.act(Gap::Soon, Action::Join);
+        self.boot(Gap::Soon, primary);
+    }
+
+    /// What returns of both: the other one first, and it is the only one for a while.
+    fn other_returns_first(&mut self) {
+        let (primary, other) = (self.primary, self.other);
+        self.act(Gap::Now, Action::Join);
+        self.boot(Gap::Soon, other);
+        self.wait(Cue::Lonely(other), 500);
+        let force = self.way(4) == 0;
+        self.admin(Gap::Now, other, if force { Admin::ForcePromote } else { Admin::Promote });
+        self.wait(Cue::Primary(other), 500);
+        self.boot(Gap::Later, primary);
+        self.wait_for_peace();
+    }
+}
+
+/// T3, I6: a flush or a durable write is answered, and both machines lose their power within some
+/// milliseconds.
+fn lost_together(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    let asked = [Asked::Flush, Asked::Flush, Asked::Durable][script.way(3) as usize];
+    let taste = if asked == Asked::Flush { Taste::Flushes } else { Taste::Durable };
+    script.clients(&[taste, taste, taste, Taste::All]);
+    match script.way(4) {
+        0 => script.stall(Gap::Soon, other, 60),
+        1 => {}
+        _ => script.slow(other),
+    }
+    script.at += Duration::from_millis(script.random.below(50));
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.wait(Cue::Answered(asked), 500);
+    let gap = if script.way(3) == 0 { Gap::Soon } else { Gap::Now };
+    let [first, second] = if script.way(2) == 0 { [primary, other] } else { [other, primary] };
+    script.lose_power(gap, first);
+    script.lose_power(gap, second);
+    script.other_returns_first();
+}
+
+/// The same, when I/O was frozen and goes on.
+fn lost_together_after_a_thaw(script: &mut Script<'_>, setup: &mut Setup) {
+    freezes(setup);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::Flushes, Taste::Durable, Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(50));
+    match script.way(3) {
+        0 => script.stall(Gap::Now, other, 60),
+        1 => script.slow(other),
+        _ => {}
+    }
+    if script.way(3) == 0 {
+        script.admin(Gap::Soon, primary, Admin::SuspendIo);
+        script.wait(Cue::Frozen(primary), 300);
+        script.act(Gap::Soon, Action::Break);
+        script.admin(Gap::Later, primary, Admin::ResumeIo);
+    } else {
+        script.wait(Cue::Answered(Asked::Write), 200);
+        script.act(Gap::Now, Action::Break);
+        script.wait(Cue::Frozen(primary), 3_000);
+    }
+    script.wait(Cue::Thawed(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Flush), 100);
+    script.lose_power(Gap::Now, other);
+    script.lose_power(Gap::Now, primary);
+    script.other_returns_first();
+}
+
+/// What the Secondary acked is not on its disk, and both are lost; or only the power of its disk is.
+fn lost_between_ack_and_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::Durable, Taste::OnePlace, Taste::Cold]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.stall(Gap::Now, other, 100);
+    }
+    let asked = [Asked::Write, Asked::Durable][script.way(2) as usize];
+    script.wait(Cue::Answered(asked), 100);
+    if script.way(2) == 0 {
+        script.wait(Cue::Writing(other), 10);
+    }
+    if script.way(4) == 0 {
+        // Only the Primary is lost, and the other one has to finish what it said it had.
+        script.lose(Gap::Now, primary);
+        script.take_over();
+    } else {
+        script.lose(Gap::Now, other);
+        script.lose(Gap::Now, primary);
+        script.other_returns_first();
+    }
+}
+
+/// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
+fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("on-io-error", if script.way(4) == 0 { "pass_on" } else { "detach" });
+    let (primary, other) = (script.primary, script.other);
+    let host = if script.way(4) == 0 { primary } else { other };
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.slow(host);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Unflushed(host), 50);
+    let (meta, times) = (script.way(4) == 0, script.way(3) as u32);
+    match script.way(8) {
+        0 | 1 => script.admin(Gap::Now, host, Admin::Detach { force: true }),
+        2 => script.admin(Gap::Now, host, Admin::Detach { force: false }),
+        3 | 4 => {
+            script.act(Gap::Now, Action::DiskErrors { host, meta, kind: DiskError::Write, times });
+        }
+        _ => {
+            script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Flush, times });
+        }
+    }
+    if script.way(2) == 0 {
+        // What is written from now on would hide what was lost.
+        script.clients(&[Taste::Nothing]);
+    }
+    script.wait(Cue::Unfit(host), 300);
+    if script.way(3) == 0 {
+        script.wait(Cue::Answered(Asked::Flush), 100);
+    }
+    let gap = if script.way(2) == 0 { Gap::Soon } else { Gap::Now };
+    script.lose_power(gap, host);
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, 1 - host);
+    }
+    script.act(Gap::Now, Action::Mend(host));
+    script.boot(Gap::Now, host);
+    if script.way(3) == 0 {
+        script.wait(Cue::Lonely(host), 500);
+        script.admin(Gap::Now, host, Admin::Promote);
+        script.wait(Cue::Primary(host), 500);
+    }
+    script.boot(Gap::Soon, 1 - host);
+    script.wait_for_peace();
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, 1 - host);
+        script.admin(Gap::Later, host, Admin::Promote);
+    }
+}
+
+/// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it.
+fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "B");
+    setup.set("on-io-error", "pass_on");
+    let other = script.other;
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.at += Duration::from_millis(script.random.below(50));
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
+    script.wait(Cue::Unfit(other), 500);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, other);
+        script.boot(Gap::Soon, other);
+    } else {
+        script.part(Gap::Soon);
+        script.act(Gap::Later, Action::Join);
+    }
+    script.wait_for_peace();
+}
+
+/// T37: what the survivor took and never flushed is lost after it became the source.
+fn survivor_lost_as_source(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.separate_meta |= script.way(4) > 0;
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(3) == 0 {
+        script.slow(other);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Unflushed(other), 5);
+    script.lose(Gap::Now, primary);
+    script.clients(&[Taste::Nothing, Taste::Nothing, Taste::All]);
+    if script.way(3) == 0 {
+        script.act(Gap::Soon, Action::Kill(other));
+        script.boot(Gap::Soon, other);
+    }
+    script.take_over();
+    if script.way(4) == 0 {
+        script.wait(Cue::Target(primary), 2_000)
+    } else {
+        script.wait_for_peace()
+    }
+    script.lose_power(Gap::Soon, other);
+    if script.way(4) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Soon, primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
+
+/// A killed program leaves something in the cache of its disk, which is lost after it returned.
+fn killed_and_then_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.separate_meta |= script.way(4) > 0;
+    let (primary, other) = (script.primary, script.other);
+    let host = if script.way(3) == 0 { other } else { primary };
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    script.at += Duration::from_millis(script.random.below(50));
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Unflushed(host), 5);
+    script.act(Gap::Now, Action::Kill(host));
+    let quiet = script.way(3) > 0;
+    if quiet {
+        script.clients(&[Taste::Nothing]);
+    }
+    if script.way(3) == 0 {
+        script.lose_power(Gap::Soon, 1 - host);
+    }
+    script.boot(Gap::Soon, host);
+    if script.way(2) == 0 {
+        script.wait(Cue::Lonely(host), 500);
+        script.admin(Gap::Now, host, Admin::Promote);
+        script.wait(Cue::Primary(host), 500);
+    }
+    script.boot(Gap::Soon, 1 - host);
+    script.wait_for_peace();
+    script.lose_power(Gap::Soon, host);
+    script.boot(Gap::Soon, host);
+    script.wait_for_peace();
+}
+
+/// T38: a demotion while the Secondary's disk is slow; then that loses what it acked, and the roles change.
+fn demoted_over_a_slow_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.slow(other);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(4) > 0 {
+        // A write that is under way would keep the demotion waiting.
+        script.clients(&[Taste::Nothing]);
+        script.wait(Cue::Answered(Asked::Write), 5);
+    }
+    script.stall(Gap::Now, other, 2_000);
+    script.admin(Gap::Now, primary, Admin::Demote);
+    script.wait(Cue::Secondary(primary), 300);
+    if script.way(4) == 0 {
+        script.part(Gap::Now)
+    } else {
+        script.lose_power(Gap::Now, other)
+    }
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Join);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+    script.clients(&[Taste::All]);
+    let host = if script.way(2) == 0 { primary } else { other };
+    script.admin(Gap::Soon, host, Admin::Promote);
+}
+
+/// I9: writes wait for the Secondary's disk, some acked and some not, when it is lost or the link is; then
+/// the Primary is, and returns.
+fn slow_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", ["C", "C", "B", "B"][script.way(4) as usize]);
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    script.at += Duration::from_millis(script.random.below(50));
+    match script.way(4) {
+        0 => {}
+        1 => script.slow(other),
+        _ => {
+            script.stall(Gap::Now, other, 3_000);
+            script.at += Duration::from_millis(script.random.below(20));
+        }
+    }
+    script.wait(Cue::Answered(Asked::Write), 30);
+    if script.way(2) == 0 {
+        script.wait(Cue::Unflushed(other), 5);
+    }
+    match script.way(3) {
+        0 => script.part(Gap::Now),
+        1 => script.lose(Gap::Now, other),
+        _ => script.lose_power(Gap::Now, other),
+    }
+    if script.way(2) == 0 {
+        // What is written from now on would hide what was lost.
+        script.clients(&[Taste::Nothing]);
+    }
+    match script.way(4) {
+        0 => {
+            script.lose(Gap::Soon, primary);
+            script.boot(Gap::Soon, primary);
+        }
+        1 => script.lose(Gap::Now, primary),
+        2 => {
+            script.wait(Cue::Lonely(primary), 3_000);
+            script.lose(Gap::Now, primary);
+        }
+        _ => {}
+    }
+    script.boot(Gap::Soon, other);
+    script.take_over();
+    script.wait_for_peace();
+}
+
+/// T1: the target of a resync loses its power when it acked a block or a write, or when it is done; then the
+/// source is lost, or not.
+fn target_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    let (primary, other) = (script.primary, script.other);
+    if script.way(2) == 0 {
+        setup.set("c-plan-ahead", "0");
+        setup.set("resync-rate", "400");
+    }
+    script.part(Gap::Soon);
+    script.at += Duration::from_millis(script.random.below(1_000));
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Target(other), 5_000);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::OnePlace, Taste::Tail]);
+    match script.way(4) {
+        0 => script.wait(Cue::Answered(Asked::Write), 100),
+        1 => {
+            script.at += Duration::from_millis(script.random.below(200));
+            script.wait(Cue::Answered(Asked::Write), 100);
+        }
+        2 => script.wait(Cue::Unheard(other), 1_000),
+        _ => script.wait(Cue::Whole, 2_000),
+    }
+    if script.way(3) == 0 {
+        script.stall(Gap::Now, other, 500);
+        script.at += Duration::from_millis(script.random.below(20));
+    }
+    script.lose_power(Gap::Now, other);
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.other_returns_first();
+    } else {
+        if script.way(2) == 0 {
+            script.clients(&[Taste::Nothing]);
+        }
+        script.boot(Gap::Soon, other);
+        script.wait_for_peace();
+    }
+}
+
+/// T4: I/O is frozen, goes on with the same peer or with one that restarted, and that loses its power.
+fn thawed_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    freezes(setup);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.stall(Gap::Now, other, 100);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    match script.way(4) {
+        0 => script.lose(Gap::Now, other),
+        _ => script.part(Gap::Now),
+    }
+    script.wait(Cue::Frozen(primary), 3_000);
+    script.boot(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Thawed(primary), 5_000);
+    if script.way(2) == 0 {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.lose_power(Gap::Now, other);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// T39, T40: the target is done, the source has not heard, and the link breaks; the source goes on alone and
+/// is lost.
+fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
+    let (primary, other) = (script.primary, script.other);
+    script.part(Gap::Soon);
+    script.at += Duration::from_millis(script.random.below(1_000));
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Target(other), 5_000);
+    match script.way(4) {
+        // A write in sync, and a slow flush behind it.
+        0 => {
+            script.clients(&[Taste::OnePlace, Taste::All]);
+            script.wait(Cue::Answered(Asked::Write), 100);
+            script.stall(Gap::Now, other, 500);
+        }
+        1 => script.act(Gap::Soon, Action::Silence(other)),
+        _ => {}
+    }
+    script.wait(Cue::Unheard(other), 2_000);
+    script.part(Gap::Now);
+    if script.way(3) > 0 {
+        script.wait(Cue::Answered(Asked::Write), 2_000);
+    }
+    script.lose(Gap::Soon, primary);
+    script.take_over();
+    script.wait_for_peace();
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, other);
+        script.boot(Gap::Soon, other);
+    }
+}
+
+/// T41: the nodes meet while a write of one of them is under way on its slow disk.
+fn slow_write_at_the_meeting(script: &mut Script<'_>, _setup: &mut Setup) {
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::Cold, Taste::OnePlace]);
+    script.part(Gap::Soon);
+    script.wait(Cue::Lonely(primary), 3_000);
+    script.at += Duration::from_millis(script.random.below(200));
+    script.stall(Gap::Now, primary, 3_000);
+    script.at += Duration::from_millis(script.random.below(50));
+    script.act(Gap::Soon, Action::Join);
+    match script.way(4) {
+        0 => {
+            script.wait(Cue::Target(other), 5_000);
+            script.lose(Gap::Soon, primary);
+            script.boot(Gap::Soon, primary);
+        }
+        1 => {
+            script.wait(Cue::Target(other), 5_000);
+            script.part(Gap::Soon);
+            script.act(Gap::Later, Action::Join);
+        }
+        _ => {}
+    }
+    script.wait_for_peace();
+}
+
+/// T27: the end of the device is written around a break, and in the resync that follows.
+fn tail_around_a_break(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(2) == 0 {
+        setup.set("c-plan-ahead", "0");
+        setup.set("resync-rate", "400");
+    }
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::Tail]);
+    script.at += Duration::from_millis(script.random.below(100));
+    script.part(Gap::Soon);
+    script.at += Duration::from_millis(script.random.below(500));
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Target(other), 5_000);
+    match script.way(5) {
+        0 => script.lose(Gap::Soon, primary),
+        1 => script.lose(Gap::Soon, other),
+        2 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// Writes that overlap, around a break.
+fn one_place_around_a_break(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(100));
+    match script.way(3) {
+        0 => script.stall(Gap::Now, other, 300),
+        1 => script.act(Gap::Now, Action::Jitter(20)),
+        _ => {}
+    }
+    script.wait(Cue::Answered(Asked::Write), 100);
+    if script.way(2) == 0 {
+        script.wait(Cue::Writing(other), 20);
+    }
+    script.part(Gap::Now);
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, other),
+        1 => {
+            script.lose(Gap::Soon, primary);
+            script.take_over();
+        }
+        _ => {}
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
+
+/// T2: extents leave the log, and the Primary with metadata of its own loses its power.
+fn evictions_before_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.separate_meta |= script.way(4) > 0;
+    setup.disk.al_extents = 2 + script.way(2) as u32;
+    let (primary, other) = (script.primary, script.other);
+    let alone = script.way(3) == 0;
+    if alone {
+        script.part(Gap::Soon);
+    }
+    script.clients(&[Taste::Cold, Taste::Cold, Taste::All]);
+    script.at += Duration::from_millis(script.random.below(300));
+    script.wait(Cue::Answered(Asked::Write), 500);
+    if script.way(3) == 0 {
+        script.wait(Cue::Flushing(primary), 20);
+    }
+    script.lose_power(Gap::Now, primary);
+    if script.way(4) == 0 {
+        script.lose(Gap::Now, other);
+        script.boot(Gap::Soon, other);
+    }
+    script.take_over();
+    script.wait_for_peace();
+}
+
+/// I/O freezes when the peer is lost, and goes on when it is back.
+fn freezes(setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.set("fencing", "resource-and-stonith");
+    setup.fences = false;
+}
