@@ -2,6 +2,7 @@
 //! `sync_handshake.rs`. Here too: the dispatch of everything the peer sends.
 
 use super::Node;
+use super::decision::attach::{is_acceptable, unacceptable_text};
 use super::input::SocketId;
 use super::link::Phase;
 use super::peer_ack::Answer;
@@ -318,6 +319,13 @@ impl Node {
             && ns.disk == Disk::Negotiating
             && let Some((disk, _)) = v.negotiated
         {
+            // The peer had the data when the attach began, and lost its disk (S37.7).
+            if !is_acceptable(State { pdsk: peer_disk, ..ns }, v.exposed_uuid, v.uuids()[0]) {
+                let text = unacceptable_text(v.exposed_uuid);
+                self.say(super::LogLevel::Error, Some(volume), text);
+                _ = self.force(volume, StateChange::disk(Disk::Failed));
+                return;
+            }
             ns.disk = disk;
         }
         if ns.pdsk == Disk::Consistent

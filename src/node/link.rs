@@ -178,6 +178,8 @@ pub(super) struct Link {
     pub(super) next_io: u64,
     /// Reads for the peer under way.
     pub(super) peer_reads: super::peer_read::PeerReads,
+    /// Reads for the peer that wait for writes of the peer to the same sectors.
+    pub(super) waiting_reads: Vec<super::peer_read::PeerRead>,
     /// Answers to state change requests, by volume; `None` for the connection's.
     pub(super) replies: BTreeMap<Option<VolumeId>, Option<i32>>,
     /// Protocol A writes not yet taken by the network (D30).
@@ -236,6 +238,7 @@ impl Link {
             peer_ios: BTreeMap::new(),
             next_io: 0,
             peer_reads: BTreeMap::new(),
+            waiting_reads: Vec::new(),
             replies: BTreeMap::new(),
             unsent: Vec::new(),
             bitmap_unsent: false,

@@ -308,7 +308,7 @@ impl Node {
         {
             return self.skip_initial_sync(volume, current);
         }
-        if diskless && (role == Role::Primary || conn >= Conn::Connected) {
+        if disk < Disk::Consistent && (role == Role::Primary || conn >= Conn::Connected) {
             v.exposed_uuid = current;
         }
     }

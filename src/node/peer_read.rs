@@ -60,16 +60,31 @@ impl Node {
     /// P_DATA_REQUEST (D66, W154).
     pub(super) fn on_data_request(&mut self, volume: VolumeId, request: BlockRequest) {
         let Some(extent) = self.requested_extent(volume, request) else { return };
-        let serves = self.volumes.get(&volume).is_some_and(|v| v.state.disk == Disk::UpToDate);
+        let block_id = request.block_id;
+        self.serve_read(PeerRead { volume, extent, block_id, kind: ReadKind::Application });
+    }
+
+    /// Reads for an application of the peer's, once no write of the peer is under way there: in protocols A
+    /// and B it may have been answered, and is what the application expects to read (I25).
+    fn serve_read(&mut self, read: PeerRead) {
+        let serves = self.volumes.get(&read.volume).is_some_and(|v| v.state.disk == Disk::UpToDate);
         if !serves {
-            return self.ack(volume, extent, request.block_id, Packet::NegDreply);
+            return self.ack(read.volume, read.extent, read.block_id, Packet::NegDreply);
         }
-        self.read_for_peer(PeerRead {
-            volume,
-            extent,
-            block_id: request.block_id,
-            kind: ReadKind::Application,
-        });
+        if !self.waits_for_peer(read.volume, read.extent) {
+            return self.read_for_peer(read);
+        }
+        if self.link().waiting_reads.len() >= MAX_PEER_READS {
+            return self.protocol_error("the peer asks for too many blocks at once");
+        }
+        self.link_mut().waiting_reads.push(read);
+    }
+
+    /// A write of the peer is done: reads that waited for it may start.
+    pub(super) fn start_waiting_reads(&mut self) {
+        for read in std::mem::take(&mut self.link_mut().waiting_reads) {
+            self.serve_read(read);
+        }
     }
 
     /// Starts a read for the peer.

@@ -325,6 +325,7 @@ impl Node {
         }
         self.peer_write_left(volume, extent);
         self.start_waiting_ios();
+        self.start_waiting_reads();
         self.retry_ranges(volume); // A resync request may have waited for this write.
     }
 

@@ -47,6 +47,7 @@ impl Node {
         link.state_sent = false;
         link.replies.clear();
         let reads = std::mem::take(&mut link.peer_reads);
+        link.waiting_reads.clear();
         link.phase = Phase::Closing(Closing::PeerIo);
         for read in reads.into_values() {
             if let Some(v) = self.volumes.get_mut(&read.volume) {
