@@ -3,7 +3,7 @@
 
 use super::Node;
 use super::rules::Manner;
-use super::state::{Conn, StateChange};
+use super::state::{Conn, Disk, StateChange};
 use super::worker::Work;
 use crate::units::{BitIndex, VolumeId, bits_of};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
@@ -27,6 +27,9 @@ impl Node {
     pub(super) fn on_bitmap(&mut self, volume: VolumeId, packet: &Packet) {
         let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a bitmap", volume) };
         let conn = v.state.conn;
+        if v.state.disk <= Disk::Failed {
+            return; // The peer does not know yet that the disk is gone.
+        }
         let (Some(receiver), Some(disk)) = (v.bitmap_in.as_mut(), v.disk.as_deref_mut()) else {
             return self.protocol_error(&format!("unexpected cstate ({conn}) in receive_bitmap"));
         };

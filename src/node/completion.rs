@@ -60,7 +60,7 @@ impl Node {
             self.only_copy_failed(key, |state| state.disk == Disk::UpToDate && state.pdsk < Disk::UpToDate);
         // A failed discard changes nothing but the bits (D163).
         if !trim {
-            self.disk_fault(volume, fault, "a write");
+            self.write_fault(volume, fault, "a write");
         }
         if trim || self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
             return self.end_local(key, false);
@@ -130,6 +130,7 @@ impl Node {
             let Some(v) = self.volumes.get_mut(&volume) else { return };
             if !both_ok {
                 v.set_out_of_sync(extent);
+                self.log.outdate(volume, extent);
             }
             if v.state.is_suspended() || (v.marks.hold_unmirrored && !net.ok) {
                 return; // Released by the thaw, or when the new generation is durable (T17).
@@ -197,11 +198,12 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&req.volume) else { return };
         if !req.both_ok() {
             v.set_out_of_sync(req.extent);
+            self.log.outdate(req.volume, req.extent);
         } else if req.net.in_sync {
             v.set_in_sync(req.extent);
         }
-        if req.net.in_sync {
-            self.source_progress(req.volume);
+        if req.net.used && v.resync.is_some() {
+            self.source_progress(req.volume); // It may have been the last one that is to clear bits.
         }
         if req.in_al {
             self.release_activity(req.volume, req.extent);

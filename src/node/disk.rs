@@ -3,7 +3,7 @@
 use super::Node;
 use super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::input::DiskFault;
-use super::state::{Disk, StateChange};
+use super::state::{Conn, Disk, StateChange};
 use super::worker::Work;
 use crate::config::options::OnIoError;
 use crate::units::VolumeId;
@@ -34,6 +34,15 @@ impl Node {
             }
             Some(OnIoError::Detach) => self.give_up_disk(volume, what),
         }
+    }
+
+    /// A write failed, or a flush of such: what is on the disk is old. A verify would keep it UpToDate all the
+    /// same (Z6), and ends.
+    pub(super) fn write_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
+        if self.volumes.get(&volume).is_some_and(|v| v.state.conn.is_verify()) {
+            self.force(volume, StateChange::conn(Conn::Connected));
+        }
+        self.disk_fault(volume, fault, what);
     }
 
     /// A metadata operation failed: without metadata the disk is of no use (D163).

@@ -167,7 +167,9 @@ impl Node {
         let Some(v) = self.volumes.get(&volume) else { return false };
         // Called Inconsistent for a full sync, the peer may not have got to making that durable.
         let lost_early = old.conn == Conn::StartingSyncS && new.conn < Conn::Connected;
-        (new.lost_peer_data_since(old) || lost_early)
+        // The peer was lost while this node had no disk to note that on.
+        let returned = old.disk == Disk::Attaching && new.conn < Conn::Connected && new.role == Role::Primary;
+        (new.lost_peer_data_since(old) || lost_early || returned)
             && new.disk >= Disk::UpToDate
             && v.disk.is_some()
             && (new.role == Role::Primary || new.peer == Role::Primary)

@@ -179,45 +179,35 @@ impl Node {
         let Some(v) = self.volumes.get(&volume) else { return };
         let os = v.state;
         let peer_flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
-        let mut peer_disk = aborted.unwrap_or_else(|| real_peer_disk(peer.disk, peer_flags));
+        let said = aborted.unwrap_or_else(|| real_peer_disk(peer.disk, peer_flags));
         if os.conn <= Conn::TearDown {
             return;
         }
-        // Also the source's answer to a resync that ended (S32.3).
-        if matches!(os.pdsk, Disk::Inconsistent | Disk::Consistent)
-            && peer_disk == Disk::UpToDate
-            && os.conn > Conn::Connected
-            && os.disk == Disk::UpToDate
-        {
-            if peer.conn > Conn::Connected && peer.conn < Conn::SyncSource {
-                peer_disk = Disk::Inconsistent;
-            } else if os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
-                return self.target_is_done(volume);
-            }
+        let both = os.disk == Disk::UpToDate && said == Disk::UpToDate;
+        let unsettled = matches!(os.pdsk, Disk::Inconsistent | Disk::Consistent) && both;
+        let is_ahead = peer.conn > Conn::Connected && peer.conn < Conn::SyncSource;
+        if unsettled && !is_ahead && os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
+            return self.target_is_done(volume); // S32.3
         }
-        if os.conn.is_sync_source() && peer.conn == Conn::Connected && peer_disk == Disk::Inconsistent {
+        if os.conn.is_sync_source() && peer.conn == Conn::Connected && said == Disk::Inconsistent {
             return self.target_has_failed(volume);
         }
-        if os.conn == Conn::VerifyT
-            && os.disk == Disk::UpToDate
-            && peer.conn == Conn::Connected
-            && peer_disk == Disk::UpToDate
-        {
+        if os.conn == Conn::VerifyT && both && peer.conn == Conn::Connected {
             return self.finish_verify(volume); // S32.4
-        }
-        if os.pdsk == Disk::UpToDate
-            && peer_disk == Disk::Inconsistent
-            && os.conn == Conn::Connected
-            && peer.conn > Conn::SyncSource
-        {
-            peer_disk = Disk::UpToDate;
         }
         if peer.disk >= Disk::Inconsistent && peer.disk != Disk::DUnknown && v.peer_uuids.is_none() {
             return self.protocol_error("P_STATE of an attached disk without P_UUIDS before it"); // W67
         }
+        let peer_disk = if unsettled && os.conn > Conn::Connected && is_ahead {
+            Disk::Inconsistent
+        } else {
+            worth_of_peer_disk(os, peer, said)
+        };
         let mut conn = if os.conn == Conn::WFReportParams { Conn::Connected } else { os.conn };
         if peer.conn == Conn::Ahead {
             conn = Conn::Behind;
+        } else if os.conn.is_verify() && peer_disk == Disk::Inconsistent {
+            conn = Conn::Connected; // Its disk has failed, and a verify would keep it UpToDate (Z6).
         }
         if self.needs_handshake(volume, os, peer) {
             return self.begin_handshake(Meeting { volume, word, os, peer, peer_disk });
@@ -375,6 +365,20 @@ impl Node {
         self.generations_due().into_iter().for_each(|work| self.worker.push(work));
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");
+    }
+}
+
+/// What the peer's disk is worth, of which it `said` this, where it does not know yet what this node knows.
+fn worth_of_peer_disk(os: State, peer: State, said: Disk) -> Disk {
+    let connected = os.conn == Conn::Connected;
+    let ended = os.pdsk == Disk::UpToDate && said == Disk::Inconsistent && peer.conn > Conn::SyncSource;
+    let waits_for_bitmap = matches!(peer.conn, Conn::WFBitMapT | Conn::WFSyncUUID | Conn::StartingSyncT);
+    let old = matches!(said, Disk::Outdated | Disk::Consistent);
+    match said {
+        _ if connected && ended => Disk::UpToDate, // S32.5
+        // Its source is gone, and Z5 would call its old data good.
+        _ if connected && os.disk <= Disk::Failed && waits_for_bitmap && old => Disk::Inconsistent,
+        said => said,
     }
 }
 

@@ -181,7 +181,7 @@ pub(super) struct Link {
     /// Reads for the peer that wait for writes of the peer to the same sectors.
     pub(super) waiting_reads: Vec<super::peer_read::PeerRead>,
     /// Answers to state change requests, by volume; `None` for the connection's.
-    pub(super) replies: BTreeMap<Option<VolumeId>, Option<i32>>,
+    pub(super) replies: BTreeMap<Option<VolumeId>, ChangeReply>,
     /// Protocol A writes not yet taken by the network (D30).
     pub(super) unsent: Vec<ReqKey>,
     /// A piece of a bitmap waits to be taken by the network.
@@ -196,6 +196,18 @@ pub(super) struct Link {
     pub(super) handshake: Option<Handshake>,
     /// The connection ended while a handshake waited: close it afterwards.
     pub(super) close_due: bool,
+}
+
+/// What is known of the answer to a state change request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangeReply {
+    /// Somebody waits for it.
+    Awaited,
+    /// It will come, and nobody needs it any more. The next request waits for it all the same: answers have
+    /// no number (W196).
+    Unneeded,
+    /// The peer's code.
+    Given(i32),
 }
 
 /// How many refused connections were told of lately: a flood must not fill the log.

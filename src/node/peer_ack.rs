@@ -41,7 +41,7 @@ impl Node {
             Answer::Received | Answer::Written => req.net.ok = true,
             Answer::InSync => {
                 req.net.ok = true;
-                req.net.in_sync = true;
+                self.log.set_in_sync(key);
             }
             Answer::Failed => req.net.ok = false,
         }
@@ -62,6 +62,7 @@ impl Node {
         match (answer, extent, self.volumes.get_mut(&volume)) {
             (Answer::Failed, Some(extent), Some(v)) if extent.end() <= v.end => {
                 v.set_out_of_sync(extent);
+                self.log.outdate(volume, extent);
             }
             _ => {
                 let text = format!("an ack for sector {} that belongs to no request", ack.sector);

@@ -283,10 +283,16 @@ impl Node {
         match result {
             Ok(_) => self.end_peer_write(id, true),
             Err(fault) => {
-                self.disk_fault(volume, fault, "a write of the peer");
+                self.write_fault(volume, fault, "a write of the peer");
                 if let Some(v) = self.volumes.get_mut(&volume) {
                     v.set_out_of_sync(extent);
                 }
+                // Nor does an older write clear its bits.
+                let (first, last) = extent.touched_bits();
+                self.link_mut().in_sync_writes.retain(|(_, of, older)| {
+                    let (own_first, own_last) = older.touched_bits();
+                    *of != volume || own_last < first || last < own_first
+                });
                 self.refuse_when_durable(volume, id);
             }
         }

@@ -175,7 +175,7 @@ impl Node {
         if let Err(fault) = result
             && !ok
         {
-            self.disk_fault(volume, fault, "a flush");
+            self.write_fault(volume, fault, "a flush");
         }
         if let Some(v) = self.volumes.get_mut(&volume)
             && let Some(flush) = v.flushes.iter_mut().find(|flush| flush.id == id)

@@ -115,7 +115,9 @@ impl Node {
     /// Sets the bits of a write that is announced only, before anything else (D17).
     fn announce(&mut self, volume: VolumeId, extent: Extent) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if v.set_out_of_sync(extent) > 0 {
+        let new_bits = v.set_out_of_sync(extent);
+        self.log.outdate(volume, extent);
+        if new_bits > 0 {
             let packet =
                 Packet::OutOfSync(BlockRange { sector: extent.start(), size: extent.bytes() as u32 });
             self.barrier_if_due();

@@ -164,6 +164,8 @@ pub(super) struct TransferLog {
     sending: Option<SentEpoch>,
     /// Epochs closed by a sent barrier, oldest first.
     barriers: VecDeque<SentEpoch>,
+    /// Some request may have been marked in sync by the peer, and is not destroyed.
+    some_in_sync: bool,
 }
 
 impl TransferLog {
@@ -209,6 +211,27 @@ impl TransferLog {
             self.base += 1;
         }
         req
+    }
+
+    /// The peer has written this, and marked it in sync.
+    pub(super) fn set_in_sync(&mut self, key: ReqKey) {
+        self.some_in_sync = true;
+        if let Some(req) = self.get_mut(key) {
+            req.net.in_sync = true;
+        }
+    }
+
+    /// These blocks are out of sync again: no older write clears their bits when its epoch is acked.
+    pub(super) fn outdate(&mut self, volume: VolumeId, extent: Extent) {
+        if !std::mem::take(&mut self.some_in_sync) {
+            return;
+        }
+        let (first, last) = extent.touched_bits();
+        for req in self.slots.iter_mut().flatten().filter(|req| req.net.in_sync) {
+            let (own_first, own_last) = req.extent.touched_bits();
+            req.net.in_sync = req.volume != volume || own_last < first || last < own_first;
+            self.some_in_sync |= req.net.in_sync;
+        }
     }
 
     /// The local copies of writes that nobody else has (yet) count as failed.

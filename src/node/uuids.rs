@@ -22,11 +22,14 @@ impl Volume {
         })
     }
 
-    /// Stores the current UUID with the role bit (S52), and what clients see follows it.
+    /// Stores the current UUID with the role bit (S52). What clients see follows it, unless that is the peer's
+    /// data: of a target, or of a Primary whose disk is being attached.
     pub(super) fn set_current(&mut self, value: u64) {
         let bit = u64::from(self.state.role == Role::Primary);
         let value = (value & !1) | bit;
-        self.exposed_uuid = value;
+        if self.state.disk >= Disk::Consistent {
+            self.exposed_uuid = value;
+        }
         if let Some(disk) = self.disk.as_deref_mut() {
             disk.superblock.uuids.current = value;
             disk.dirty = true;

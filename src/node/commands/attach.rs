@@ -219,11 +219,8 @@ impl Node {
             self.force(volume, change);
         }
         if let Some(v) = self.volumes.get_mut(&volume) {
-            let (current, exposed) = (v.uuids()[0], v.exposed_uuid);
+            let current = v.uuids()[0];
             v.set_current(current);
-            if v.state.disk < Disk::Consistent {
-                v.exposed_uuid = exposed; // Clients still see the peer's data.
-            }
         }
         if decided.full_sync {
             self.worker.push(Work::SetAllBits { volume });

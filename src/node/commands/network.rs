@@ -2,7 +2,7 @@
 
 use super::super::Node;
 use super::super::command::{Command, Outcome};
-use super::super::link::{NetConfig, Phase};
+use super::super::link::{ChangeReply, NetConfig, Phase};
 use super::super::rules::StateResult;
 use super::super::state::{Conn, Disk, Role, StateChange};
 use super::{Job, Stage, code, outcome_of};
@@ -104,7 +104,7 @@ impl Node {
     fn poll_parting(&mut self, outdate: bool, job: &mut Job) -> Option<Outcome> {
         let answer = self.link().replies.get(&None).copied();
         match answer {
-            Some(Some(code)) if code >= 1 => {
+            Some(ChangeReply::Given(code)) if code >= 1 => {
                 self.link_mut().replies.remove(&None);
                 let change = self.parting;
                 for volume in self.volume_ids() {
@@ -113,7 +113,7 @@ impl Node {
                 self.disconnect_hard();
                 job.stage = Stage::Closing;
             }
-            Some(Some(_)) => {
+            Some(ChangeReply::Given(_)) => {
                 let link = self.link_mut();
                 link.replies.remove(&None);
                 link.disconnect_sent = false;
@@ -125,7 +125,7 @@ impl Node {
                     return Some(refused);
                 }
             }
-            Some(None) => return None,
+            Some(ChangeReply::Awaited | ChangeReply::Unneeded) => return None,
             None => {
                 // The connection went away under the question.
                 self.disconnect_hard();

@@ -2,6 +2,7 @@
 
 use super::super::Node;
 use super::super::effect::LogLevel;
+use super::super::link::ChangeReply;
 use super::super::rules::{self, Immediate, Manner, Request, StateResult, immediate};
 use super::super::state::{Conn, State, StateChange};
 use super::super::worker::Work;
@@ -55,7 +56,7 @@ impl Node {
                 let (mask, value) = change.to_words();
                 let packet = Packet::StateChgReq { mask: StateWord(mask), value: StateWord(value) };
                 self.send_data(volume, packet, None);
-                self.link_mut().replies.insert(Some(volume), None);
+                self.link_mut().replies.insert(Some(volume), ChangeReply::Awaited);
                 request.sent = true;
                 None
             }
@@ -69,7 +70,7 @@ impl Node {
         };
         let answer = self.link().replies.get(&Some(volume)).copied();
         match answer {
-            Some(Some(code)) => {
+            Some(ChangeReply::Given(code)) => {
                 self.link_mut().replies.remove(&Some(volume));
                 if code >= 1 {
                     return Some(self.change(volume, change, Manner::SOFT));
@@ -79,13 +80,15 @@ impl Node {
             }
             // The answer will not come any more, or none is needed: go on alone (S17).
             None => Some(self.change(volume, change, Manner::SOFT)),
-            Some(None) => match rules::recheck_while_waiting(os, change, &self.context(volume)) {
-                Some(StateResult::CwNoNeed) => {
-                    self.link_mut().replies.remove(&Some(volume));
-                    Some(self.change(volume, change, Manner::SOFT))
+            Some(ChangeReply::Awaited | ChangeReply::Unneeded) => {
+                match rules::recheck_while_waiting(os, change, &self.context(volume)) {
+                    Some(StateResult::CwNoNeed) => {
+                        self.link_mut().replies.insert(Some(volume), ChangeReply::Unneeded);
+                        Some(self.change(volume, change, Manner::SOFT))
+                    }
+                    Some(_) | None => None,
                 }
-                Some(_) | None => None,
-            },
+            }
         }
     }
 
@@ -97,8 +100,10 @@ impl Node {
 
     /// The peer answered a request (W196).
     pub(in super::super) fn on_change_reply(&mut self, volume: Option<VolumeId>, code: i32) {
-        match self.link_mut().replies.get_mut(&volume) {
-            Some(slot) => *slot = Some(code),
+        let replies = &mut self.link_mut().replies;
+        match replies.get_mut(&volume) {
+            Some(ChangeReply::Unneeded) => _ = replies.remove(&volume),
+            Some(slot) => *slot = ChangeReply::Given(code),
             None => self.say(LogLevel::Warn, volume, format!("an answer ({code}) to no request of ours")),
         }
     }
@@ -111,7 +116,7 @@ impl Node {
         };
         let result = if self.link().state_sent {
             StateResult::InTransientState
-        } else if self.link().resolver && self.link().replies.get(&volume).is_some_and(Option::is_none) {
+        } else if self.link().resolver && self.link().replies.get(&volume) == Some(&ChangeReply::Awaited) {
             StateResult::ConcurrentStChg
         } else {
             match volume {
@@ -174,7 +179,7 @@ impl Node {
         let packet = Packet::ConnStChgReq { mask: StateWord(mask), value: StateWord(value) };
         self.send_data(VolumeId(0), packet, None);
         let link = self.link_mut();
-        link.replies.insert(None, None);
+        link.replies.insert(None, ChangeReply::Awaited);
         link.disconnect_sent = true;
     }
 }

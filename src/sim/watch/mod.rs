@@ -15,7 +15,6 @@ mod complaints;
 mod tap;
 
 use answers::Answers;
-use complaints::Complaints;
 use tap::Tap;
 
 use crate::daemon::resource::Core;
@@ -32,7 +31,6 @@ const AUDIT_EVERY: u32 = 16;
 pub struct Watched {
     node: Node,
     answers: Answers,
-    complaints: Complaints,
     tap: Tap,
     /// I/O was suspended before the last input, and is after it.
     frozen: bool,
@@ -44,15 +42,7 @@ impl Watched {
     /// Watches this core from its beginning on.
     #[must_use]
     pub fn new(node: Node) -> Self {
-        Self {
-            node,
-            answers: Answers::default(),
-            complaints: Complaints::default(),
-            tap: Tap::default(),
-            frozen: false,
-            inputs: 0,
-            wrong: None,
-        }
+        Self { node, answers: Answers::default(), tap: Tap::default(), frozen: false, inputs: 0, wrong: None }
     }
 
     /// The core.
@@ -79,10 +69,7 @@ impl Watched {
                 self.answers.asked(*id, *volume, request, self.tap.answered());
                 Ok(())
             }
-            Input::Packet { packet, .. } => {
-                self.complaints.receives(packet);
-                self.tap.receives(packet)
-            }
+            Input::Packet { packet, .. } => self.tap.receives(packet),
             Input::Command { .. }
             | Input::Abandon(_)
             | Input::DiskDone { .. }
@@ -113,7 +100,7 @@ impl Watched {
                 }
                 Ok(())
             }
-            Effect::Log { .. } | Effect::CloseDisk { .. } => self.complaints.check(effect),
+            Effect::Log { .. } => complaints::check(effect),
             Effect::Disk { .. }
             | Effect::Speak { .. }
             | Effect::Hold { .. }
@@ -122,6 +109,7 @@ impl Watched {
             | Effect::Unlisten
             | Effect::Dial { .. }
             | Effect::AbortDial
+            | Effect::CloseDisk { .. }
             | Effect::CloseSocket(_)
             | Effect::CommandDone { .. }
             | Effect::Handler { .. }
