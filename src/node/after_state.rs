@@ -23,12 +23,13 @@ impl Node {
         if old.pdsk == Disk::Diskless && new.pdsk > Disk::Diskless && new.pdsk != Disk::DUnknown {
             steps.extend([Work::SendUuids { volume, flags: 0 }, Work::SendState { volume }]); // A7
         }
-        if entered(old, new, |s| s.conn == Conn::WFBitMapS) {
-            steps.push(Work::SendBitmap { volume, gate_closed: false }); // A8
-        }
         self.after_losing_peer_data(volume, old, new, &mut steps); // A9, A10
         self.after_demotion(volume, old, new, &mut steps); // A11, A12
         self.tell_the_peer(volume, old, new, &mut steps);
+        if entered(old, new, |s| s.conn == Conn::WFBitMapS) {
+            // Behind the state: a peer that had seen older generations decides anew.
+            steps.push(Work::SendBitmap { volume, gate_closed: false }); // A8
+        }
         self.after_disk_change(volume, old, new, &mut steps); // A18 to A20
         if Conn::Connected < old.conn && old.conn < Conn::Ahead && new.conn == Conn::Connected {
             steps.push(Work::WriteBitmap { volume, all: false }); // A26

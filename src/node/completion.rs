@@ -280,10 +280,13 @@ impl Node {
     /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is
     /// there; what was not is sent once more; what has no good copy starts anew (T35).
     pub(super) fn resend_requests(&mut self) {
+        let arrives = self.link().protocol() != Protocol::A; // There "ok" says that it was sent (T4).
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
-            if req.completed {
+            // What it has acked it may have overwritten since: sent again, that would be undone there alone.
+            let has_acked = arrives && req.net.ok && !req.net.pending;
+            if req.completed || has_acked {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };
                 continue;
