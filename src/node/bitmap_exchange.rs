@@ -27,7 +27,7 @@ impl Node {
     pub(super) fn on_bitmap(&mut self, volume: VolumeId, packet: &Packet) {
         let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a bitmap", volume) };
         let conn = v.state.conn;
-        if v.state.disk <= Disk::Failed || v.state.pdsk <= Disk::Failed {
+        if v.state.disk <= Disk::Negotiating || v.state.pdsk <= Disk::Failed {
             return; // It was on its way when a disk went, and the run with it.
         }
         let (Some(receiver), Some(disk)) = (v.bitmap_in.as_mut(), v.disk.as_deref_mut()) else {
