@@ -105,6 +105,13 @@ impl Node {
         }
         self.refresh_flags(volume, old, new);
         self.note_lost_target(volume, old, new);
+        if self.loses_peer_data(volume, old, new)
+            && let Some(v) = self.volumes.get_mut(&volume)
+        {
+            v.marks.hold_unmirrored = true; // Until the new generation is durable (T17).
+        }
+        // Before anything that lets a write go: the peer hears of the change first.
+        self.worker.push(Work::AfterState { volume, old, new });
         self.note_shadow(volume, old, new);
         self.note_resync_pause(volume, old, new);
         self.note_verify(volume, old, new);
@@ -117,14 +124,8 @@ impl Node {
         {
             self.link_mut().state_sent = false;
         }
-        if self.loses_peer_data(volume, old, new)
-            && let Some(v) = self.volumes.get_mut(&volume)
-        {
-            v.marks.hold_unmirrored = true; // Until the new generation is durable (T17).
-        }
         self.state_serial += 1;
         self.retry_parked = true;
-        self.worker.push(Work::AfterState { volume, old, new });
         self.effects.push_back(Effect::StatusChanged);
     }
 
