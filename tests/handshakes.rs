@@ -82,6 +82,7 @@ impl Before {
         let word = GI_FLAGS.iter().zip(self.flags).map(|(flag, set)| flag * u32::from(set)).sum();
         let attached = attach::decide(&attach::Facts {
             flags: word,
+            counts_bits: uuids.bitmap != 0,
             role: Role::Secondary,
             susp_nod: false,
             pdsk: Disk::DUnknown,

@@ -308,6 +308,9 @@ impl Node {
 
     /// Work: tells the target the sync UUID.
     pub(super) fn send_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
+        if self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none_or(|disk| disk.failed)) {
+            return; // It is not durable: the target would have a generation that nobody knows.
+        }
         self.send_now(volume, Packet::SyncUuid(uuid));
         if let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) {
             resync.target.told = true;

@@ -150,6 +150,9 @@ impl Node {
     /// (T17, I35).
     pub(super) fn generation_durable(&mut self, volume: VolumeId) {
         if let Some(v) = self.volumes.get_mut(&volume) {
+            if v.disk.as_ref().is_some_and(|disk| disk.failed) {
+                return; // It is not: what only this disk has counts for nothing, once it is closed (I3).
+            }
             v.marks.hold_unmirrored = false;
             v.marks.new_uuid_due = false;
         }

@@ -165,6 +165,7 @@ impl Node {
         let word = superblock.flags.bits();
         let decided = decide::decide(&decide::Facts {
             flags: word,
+            counts_bits: superblock.uuids.bitmap != 0,
             role: state.role,
             susp_nod: state.susp_nod,
             pdsk: state.pdsk,
@@ -172,6 +173,7 @@ impl Node {
         });
         v.marks.crashed_primary = decided.crashed_primary;
         v.marks.use_degr_wfc = decided.use_degr_wfc;
+        v.marks.target_unheard = decided.target_unheard && state.conn < Conn::Connected;
         v.marks.io_error = false;
         let grown = v.end.get() != 0 && size > v.end;
         v.marks.resync_after_negotiation = grown;

@@ -7,6 +7,8 @@ use crate::node::state::{Disk, Role, State, flags};
 pub struct Facts {
     /// The flag word of the metadata.
     pub flags: u32,
+    /// There is a bitmap UUID: the bits count from an older generation, or from a sync UUID.
+    pub counts_bits: bool,
     /// The own role at this moment.
     pub role: Role,
     /// I/O is suspended for want of data at this moment.
@@ -24,6 +26,8 @@ pub struct Decision {
     pub crashed_primary: bool,
     /// The volume's USE_DEGR_WFC flag (step 10).
     pub use_degr_wfc: bool,
+    /// The node went down as the source of a run that the target may have ended since (T40).
+    pub target_unheard: bool,
     /// All bits count as set, whatever the bitmap on disk says (step 11).
     pub full_sync: bool,
     /// The own disk (step 12).
@@ -53,6 +57,7 @@ pub fn decide(facts: &Facts) -> Decision {
     };
     Decision {
         crashed_primary,
+        target_unheard: has(flags::CONNECTED_IND) && facts.counts_bits,
         use_degr_wfc: !primary && has(flags::PRIMARY_IND) && !has(flags::CONNECTED_IND),
         full_sync: has(flags::FULL_SYNC) || (crashed_primary && has(flags::AL_DISABLED)),
         disk,
@@ -80,7 +85,26 @@ mod tests {
     use crate::node::state::Conn;
 
     fn with(flags: u32) -> Facts {
-        Facts { flags, role: Role::Secondary, susp_nod: false, pdsk: Disk::DUnknown, fencing: false }
+        Facts {
+            flags,
+            counts_bits: false,
+            role: Role::Secondary,
+            susp_nod: false,
+            pdsk: Disk::DUnknown,
+            fencing: false,
+        }
+    }
+
+    #[test]
+    fn a_source_that_went_down_may_not_have_heard_the_end_of_its_run() {
+        // T40
+        for (flags, counts_bits, unheard) in [
+            (flags::CONNECTED_IND, true, true),
+            (flags::CONNECTED_IND, false, false),
+            (flags::CONSISTENT, true, false),
+        ] {
+            assert_eq!(decide(&Facts { counts_bits, ..with(flags) }).target_unheard, unheard);
+        }
     }
 
     #[test]
