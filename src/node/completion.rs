@@ -14,7 +14,7 @@ use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::{Admitted, Parked, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
-use crate::config::options::Protocol;
+use crate::config::options::{Fencing, Protocol};
 use crate::units::VolumeId;
 
 impl Node {
@@ -247,29 +247,26 @@ impl Node {
     }
 
     /// The connection is lost while I/O is frozen: what becomes of the requests sent on it is decided
-    /// when I/O goes on (section 4.5 of datapath.md). Only what protocol A has answered and the peer may
-    /// never have got is not sent again: the next handshake has to know of it, and finds equal generations.
-    /// As after a crash as Primary, this node is the source of what its bits say (T4).
+    /// when I/O goes on (section 4.5 of datapath.md). Only what was answered is not sent again. Where the peer
+    /// may not have it any more, the next handshake has to know, and finds equal generations: as after a crash
+    /// as Primary, this node is the source of what its bits say (T4).
     pub(super) fn connection_lost_while_frozen(&mut self) {
-        let in_buffers_only = self.link().protocol() == Protocol::A;
         self.log.forget_connection();
         for key in self.log.keys() {
-            let Some(req) = self.log.get_mut(key) else { continue };
+            let Some(req) = self.log.get(key) else { continue };
             if !req.net.used || req.net.done || req.net.lost {
                 continue;
             }
-            let unconfirmed = in_buffers_only && req.completed;
-            if unconfirmed {
-                req.net = NetLeg { done: true, ok: false, ..req.net };
-            } else {
-                req.net.lost = true;
-            }
             let (volume, pending) = (req.volume, req.net.pending);
+            let doubtful = req.completed && self.may_lose_what_it_acked(volume);
+            if let Some(req) = self.log.get_mut(key) {
+                req.net = NetLeg { lost: !doubtful, done: doubtful, ok: req.net.ok && !doubtful, ..req.net };
+            }
             let Some(v) = self.volumes.get_mut(&volume) else { continue };
             if pending {
                 v.counters.pe = v.counters.pe.saturating_sub(1);
             }
-            if unconfirmed {
+            if doubtful {
                 v.marks.crashed_primary = true;
                 self.check_request(key);
             }
@@ -277,16 +274,24 @@ impl Node {
         self.restart_postponed();
     }
 
+    /// Whether the peer may lack a write that counts as acknowledged, but for its barrier: what protocol A has only
+    /// sent; and what was in a cache, of a peer that restarts and does not come back as only Consistent (D80).
+    /// Two Primaries cannot be each other's targets, and have fencing.
+    fn may_lose_what_it_acked(&self, volume: VolumeId) -> bool {
+        let net = self.link().config.as_ref();
+        let disk = self.volumes.get(&volume).and_then(|v| v.disk.as_ref());
+        let unfenced = disk.is_some_and(|disk| disk.options.fencing == Fencing::DontCare);
+        self.link().protocol() == Protocol::A
+            || (unfenced && !net.is_some_and(|net| net.options.allow_two_primaries))
+    }
+
     /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is
     /// there; what was not is sent once more; what has no good copy starts anew (T35).
     pub(super) fn resend_requests(&mut self) {
-        let arrives = self.link().protocol() != Protocol::A; // There "ok" says that it was sent (T4).
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
-            // What it has acked it may have overwritten since: sent again, that would be undone there alone.
-            let has_acked = arrives && req.net.ok && !req.net.pending;
-            if req.completed || has_acked {
+            if req.completed {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };
                 continue;

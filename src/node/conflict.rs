@@ -116,7 +116,7 @@ impl Node {
         if !self.judges(volume) {
             return false;
         }
-        let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending);
+        let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending || req.net.lost);
         let mine: Vec<(ReqKey, Extent)> = unanswered.map(|(key, req)| (key, req.extent)).collect();
         let Some(&(_, first)) = mine.first() else { return false };
         if first != extent {
@@ -162,8 +162,8 @@ impl Node {
         let up = self.link().is_up();
         self.volumes.get(&volume).is_some_and(|v| v.ranges.written(extent))
             && self.own_writes(volume, extent).any(|(_, req)| {
-                // Of a connection that is gone nothing is heard any more.
-                if up { !req.legs_ended() } else { req.local == LocalLeg::Pending }
+                // Of a connection that is gone nothing is heard any more; on a new one it is sent again.
+                if up { !req.legs_ended() || req.net.lost } else { req.local == LocalLeg::Pending }
             })
     }
 

@@ -121,6 +121,10 @@ impl Book {
         }
         if view.is_primary() {
             self.promoted[host] = true;
+            if !before.is_primary() && view.disk == "Diskless" {
+                // Whoever promotes a node without a disk decides for what the other one has, be it older.
+                self.oracle.gives_up(host, 1 - host);
+            }
             if !before.is_primary() && view.disk == "UpToDate" {
                 let device = self.disk(world, host);
                 // As long as writes of the peer are under way, its clients have to wait.
