@@ -83,7 +83,8 @@ impl Node {
         if !gate_closed {
             v.gate += 1;
         }
-        if v.live > 0 || waits {
+        // A flush changes nothing, and may wait for barriers of another volume's writes, which go behind this.
+        if v.live > v.flushes.len() as u32 || waits {
             return Some(Work::SendBitmap { volume, gate_closed: true });
         }
         if self.send_bitmap_piece(volume) {
