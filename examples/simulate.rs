@@ -39,6 +39,9 @@ struct Arguments {
     /// Print what the faults met, also of fewer than 3000 seeds.
     #[arg(long)]
     reach: bool,
+    /// Tell what was met less than so often, as that is what may become a hole.
+    #[arg(long)]
+    rarer_than: Option<u64>,
     /// Stop after so many failures.
     #[arg(long, default_value_t = 10)]
     failures: u64,
@@ -148,7 +151,12 @@ fn many(arguments: &Arguments) -> bool {
     if arguments.reach || done >= CI_SEEDS {
         println!("\n{}", sum.reach);
     }
-    failures > 0
+    let holes = if done >= CI_SEEDS { sum.reach.rarer_than(1) } else { Vec::new() };
+    holes.iter().for_each(|hole| println!("never reached: {hole}"));
+    if let Some(least) = arguments.rarer_than {
+        sum.reach.rarer_than(least).iter().for_each(|hole| println!("seldom reached: {hole}"));
+    }
+    failures > 0 || !holes.is_empty()
 }
 
 fn add(sum: &Mutex<Sum>, report: &Report) {

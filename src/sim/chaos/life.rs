@@ -7,6 +7,7 @@ use super::super::events::HostId;
 use super::super::random::Random;
 use super::super::world::{Pending, World};
 use super::admin::Task;
+use super::aim::{self, Aim};
 use super::book::Book;
 use super::plan::{Action, Admin, Planned, draw};
 use super::reach::{Reach, Situations};
@@ -49,6 +50,11 @@ pub(super) struct Life {
     pub(super) traits: Situations,
     /// A disk of this machine was replaced while it was down.
     pub(super) blank: [bool; 2],
+    /// The aimed faults, and whether they come before the plan.
+    pub(super) aims: Vec<Aim>,
+    aims_first: bool,
+    /// The one that waits, and its number.
+    pub(super) aim: Option<(usize, Aim)>,
 }
 
 impl Life {
@@ -57,6 +63,7 @@ impl Life {
         let (setup, plan) = (Setup::draw(&mut random.fork()), draw(&mut random.fork()));
         let (setup, plan) = suited(seed, setup, plan);
         let traits = Situations::of_life(&setup);
+        let aims = aim::draw(&mut Random::new(seed ^ 0xa11e_d000_0000_0000), &setup);
         let mut world = World::new(random.next_u64());
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);
@@ -92,13 +99,21 @@ impl Life {
             reach: Reach::default(),
             traits,
             blank: [false; 2],
+            aims,
+            aims_first: seed % 8 < 6,
+            aim: None,
         }
     }
 
     pub(super) fn report(self, failure: Option<String>) -> Report {
         Report {
             failure,
-            plan: self.plan.iter().map(ToString::to_string).collect(),
+            plan: self
+                .plan
+                .iter()
+                .map(ToString::to_string)
+                .chain(self.aims.iter().map(ToString::to_string))
+                .collect(),
             trace: self.trace,
             requests: self.requests,
             compared: self.compared,
@@ -111,10 +126,14 @@ impl Life {
     pub(super) fn lead(&mut self) -> Result<(), String> {
         self.begin()?;
         self.busy = true;
+        let first = self.plan.len();
+        if self.aims_first {
+            self.lead_aims(first)?;
+        }
         let mut began = self.world.now();
         for (number, Planned { at, action }) in self.plan.clone().into_iter().enumerate() {
             self.run_until(began.after(at))?;
-            if self.options.skip.contains(&number) {
+            if self.is_left_out(number) {
                 continue;
             }
             self.say(|| format!("── {number}: {action:?}"));
@@ -123,8 +142,10 @@ impl Life {
                 action => self.act(number, action),
             }
         }
-        let rest = self.world.now().after(Duration::from_millis(200));
-        self.run_until(rest)?;
+        if !self.aims_first {
+            self.lead_aims(first)?;
+        }
+        self.run_for(Duration::from_millis(200))?;
         self.settle()
     }
 
@@ -189,6 +210,15 @@ impl Life {
         Ok(true)
     }
 
+    /// Whether an action is one of those that are left out.
+    pub(super) fn is_left_out(&self, number: usize) -> bool {
+        self.options.skip.contains(&number)
+    }
+
+    pub(super) fn run_for(&mut self, span: Duration) -> Result<(), String> {
+        self.run_until(self.world.now().after(span))
+    }
+
     fn run_until(&mut self, until: Moment) -> Result<(), String> {
         while self.step(until)? {}
         Ok(())
@@ -209,6 +239,7 @@ impl Life {
         self.world.step(stop);
         self.meet_disk_errors();
         self.blame()?;
+        self.take_aim();
         self.observe()?;
         Ok(self.world.now() < until)
     }

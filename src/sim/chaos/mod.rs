@@ -17,6 +17,8 @@
 
 mod acts;
 mod admin;
+mod aim;
+mod aiming;
 mod book;
 mod coverage;
 pub mod cues;

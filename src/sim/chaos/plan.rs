@@ -237,7 +237,7 @@ pub(super) fn action(random: &mut Random, weights: Weights) -> Action {
     }
 }
 
-fn command(random: &mut Random) -> Admin {
+pub(super) fn command(random: &mut Random) -> Admin {
     const ALL: [(u64, Admin); 17] = [
         (6, Admin::Promote),
         (5, Admin::Demote),

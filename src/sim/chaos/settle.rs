@@ -95,7 +95,7 @@ impl Life {
         self.books.iter().any(|book| book.split_brain)
     }
 
-    fn help_one(&mut self, host: HostId, round: u32) {
+    pub(super) fn help_one(&mut self, host: HostId, round: u32) {
         if !self.world.has_resource(host) || self.books.iter().any(|book| book.views[host].disk.is_empty()) {
             return self.bring_up(host);
         }

@@ -5,11 +5,13 @@
 //! struck node that was in it.
 
 pub mod class;
+pub mod holes;
 pub mod situation;
 
 use std::fmt::{self, Write as _};
 
 pub use class::Class;
+pub use holes::Group;
 pub use situation::{Situation, Situations};
 
 const ROWS: usize = situation::COUNT;

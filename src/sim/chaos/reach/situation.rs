@@ -287,6 +287,25 @@ impl Situations {
         all
     }
 
+    /// Whether a node is in a situation at this moment.
+    pub(in super::super) fn hold(world: &World, host: HostId, situation: Situation) -> bool {
+        let Some(core) = world.core(host) else { return false };
+        let mut found = false;
+        match situation {
+            Situation::Step(wanted) => core.each_step(|step| found |= step == wanted),
+            Situation::OnTheWay(wanted) => {
+                for (from, sent) in [(host, true), (1 - host, false)] {
+                    world.each_packet(from, |command| found |= OnTheWay::of(command, sent) == Some(wanted));
+                }
+            }
+            Situation::Conn(_) | Situation::Disk(_) | Situation::Role(_) | Situation::Suspended(_) => {
+                found = Self::of_states(world, host).contains(situation);
+            }
+            Situation::Trait(_) => {}
+        }
+        found
+    }
+
     /// The part of it that the states of the volumes show.
     pub(in super::super) fn of_states(world: &World, host: HostId) -> Self {
         let mut all = Self::default();
