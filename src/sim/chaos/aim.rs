@@ -79,7 +79,7 @@ const fn disk(disk: Disk, whose: Whose, recipe: Recipe, weight: u64) -> Target {
 
 const TARGETS: &[Target] = &[
     step(Step::OwnRead, Whose::Primary, Recipe::Work, 2),
-    step(Step::LogPages, Whose::Primary, Recipe::Alone, 4),
+    step(Step::LogPages, Whose::Primary, Recipe::Alone, 7),
     step(Step::LogFlush, Whose::Primary, Recipe::Work, 2),
     step(Step::LogBlock, Whose::Primary, Recipe::Work, 3),
     step(Step::OwnWrite, Whose::Primary, Recipe::Work, 2),
@@ -105,7 +105,7 @@ const TARGETS: &[Target] = &[
     step(Step::VerifyRead, Whose::Either, Recipe::Verify, 6),
     packet(OnTheWay::WriteAck, Whose::Primary, Recipe::Work, 2),
     packet(OnTheWay::BarrierAck, Whose::Primary, Recipe::Work, 1),
-    packet(OnTheWay::Read, Whose::Primary, Recipe::Diskless, 5),
+    packet(OnTheWay::Read, Whose::Primary, Recipe::Diskless, 7),
     packet(OnTheWay::Greeting, Whose::Either, Recipe::Reconnect, 3),
     packet(OnTheWay::Parameters, Whose::Either, Recipe::Reconnect, 5),
     packet(OnTheWay::Uuids, Whose::Either, Recipe::Reconnect, 4),
@@ -118,11 +118,11 @@ const TARGETS: &[Target] = &[
     packet(OnTheWay::ResyncAck, Whose::Secondary, Recipe::Outage, 4),
     packet(OnTheWay::VerifyRequest, Whose::Either, Recipe::Verify, 6),
     packet(OnTheWay::VerifyReply, Whose::Either, Recipe::Verify, 6),
-    packet(OnTheWay::VerifyResult, Whose::Either, Recipe::Verify, 6),
+    packet(OnTheWay::VerifyResult, Whose::Either, Recipe::Verify, 9),
     packet(OnTheWay::Ping, Whose::Either, Recipe::Work, 1),
-    conn(Conn::WFReportParams, Whose::Either, Recipe::Reconnect, 5),
+    conn(Conn::WFReportParams, Whose::Either, Recipe::Reconnect, 7),
     conn(Conn::StartingSyncS, Whose::Primary, Recipe::Invalidate, 5),
-    conn(Conn::StartingSyncT, Whose::Secondary, Recipe::Invalidate, 5),
+    conn(Conn::StartingSyncT, Whose::Secondary, Recipe::Invalidate, 9),
     conn(Conn::WFBitMapS, Whose::Primary, Recipe::Outage, 5),
     conn(Conn::WFBitMapT, Whose::Secondary, Recipe::Outage, 5),
     conn(Conn::WFSyncUUID, Whose::Secondary, Recipe::Outage, 4),
@@ -146,6 +146,9 @@ const CONFLICT: Target = step(Step::Conflict, Whose::Either, Recipe::Work, 0);
 const NO_DATA: Target = (Situation::Suspended(Suspension::NoData), Whose::Primary, Recipe::NoData, 0);
 /// Of lives in which I/O is suspended until the peer is fenced.
 const FENCING: Target = (Situation::Suspended(Suspension::Fencing), Whose::Primary, Recipe::Fence, 0);
+
+/// Requests that were under way then.
+const FROZEN: Target = step(Step::Frozen, Whose::Primary, Recipe::Fence, 0);
 
 /// A fault that waits.
 #[derive(Clone, Debug)]
@@ -172,7 +175,7 @@ impl fmt::Display for Aim {
 
 /// Draws the aims of a life; some have none.
 pub(super) fn draw(random: &mut Random, setup: &Setup) -> Vec<Aim> {
-    let count = [0, 1, 2, 3][random.below(4) as usize];
+    let count = [0, 2, 3, 4][random.below(4) as usize];
     (0..count).map(|_| draw_one(&mut random.fork(), setup)).collect()
 }
 
@@ -191,6 +194,12 @@ fn draw_one(random: &mut Random, setup: &Setup) -> Aim {
     if group == Group::Disk && source && setup.disk.on_io_error == OnIoError::PassOn {
         group = Group::Struck;
     }
+    // Known and open: a source writes without a new generation as soon as its peer is to become void, which the
+    // peer may not have noted durably when it crashes.
+    let crashes = |node: HostId| matches!((group, node), (Group::Struck, 1) | (Group::Other, 0));
+    if recipe == Recipe::Invalidate && crashes(node) {
+        group = Group::Pause;
+    }
     let action = strike(group, situation, node, random);
     let odds = [1, 1, 3, 12][random.below(4) as usize];
     Aim { situation, node, recipe, action, odds, random: random.fork() }
@@ -205,9 +214,10 @@ fn target(random: &mut Random, setup: &Setup) -> Target {
         (setup.two_primaries, CONFLICT),
         (no_data && thaws_well, NO_DATA),
         (setup.disk.fencing == Fencing::ResourceAndStonith, FENCING),
+        (setup.disk.fencing == Fencing::ResourceAndStonith, FROZEN),
     ];
     for (_, target) in of_life.into_iter().filter(|(is, _)| *is) {
-        if random.below(4) == 0 {
+        if random.below(3) == 0 {
             return target;
         }
     }

@@ -84,6 +84,16 @@ impl Group {
             (Self::Disk, Situation::Step(step)) if !is_operation(step) => {
                 Some("a disk error counts the operation that fails, and no other step")
             }
+            (Self::Other, Situation::Conn(Conn::StartingSyncS))
+            | (Self::Struck, Situation::Conn(Conn::StartingSyncT)) => {
+                Some("left to chance: a crash of a target that is not yet one durably (see the aims)")
+            }
+            (Self::Return, Situation::Step(step)) if needs_the_peer(step) => {
+                Some("left to chance: the peer would have to be back within microseconds")
+            }
+            (Self::Return, Situation::Conn(Conn::StartingSyncS | Conn::StartingSyncT)) => {
+                Some("left to chance: the peer would have to be back within a millisecond")
+            }
             (Self::Return, Situation::OnTheWay(_)) => Some("sockets vanish with the machine that was down"),
             _ => None,
         }
@@ -142,6 +152,23 @@ const fn is_operation(step: Step) -> bool {
         | Step::ResyncPinging
         | Step::ResyncWriting => false,
     }
+}
+
+/// Whether a step is short, and begins only while the peer is there.
+const fn needs_the_peer(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Conflict
+            | Step::PeerWrite
+            | Step::PeerRead
+            | Step::EpochFlush
+            | Step::ResyncRead
+            | Step::ResyncWrite
+            | Step::ResyncFlush
+            | Step::ResyncWriting
+            | Step::ResyncPinging
+            | Step::VerifyRead
+    )
 }
 
 impl Reach {
