@@ -63,7 +63,8 @@ impl Life {
         let (setup, plan) = (Setup::draw(&mut random.fork()), draw(&mut random.fork()));
         let (setup, plan) = suited(seed, setup, plan);
         let traits = Situations::of_life(&setup);
-        let aims = aim::draw(&mut Random::new(seed ^ 0xa11e_d000_0000_0000), &setup);
+        let mut own = Random::new(seed ^ 0xa11e_d000_0000_0000);
+        let aims = if options.aims { aim::draw(&mut own, &setup) } else { Vec::new() };
         let mut world = World::new(random.next_u64());
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);

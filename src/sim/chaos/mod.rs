@@ -45,6 +45,8 @@ pub use setup::{apply_al, create_md};
 pub struct Options {
     /// Actions of the plan that are left out, by number.
     pub skip: BTreeSet<usize>,
+    /// Besides the plan, faults that wait for a situation strike.
+    pub aims: bool,
     /// Keep a readable account of everything.
     pub trace: bool,
 }
@@ -95,8 +97,8 @@ fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Leaves out of a failing life's plan what it fails without; the actions that remain.
 #[must_use]
-pub fn shrink(seed: u64) -> Options {
-    let mut options = Options::default();
+pub fn shrink(seed: u64, options: &Options) -> Options {
+    let mut options = options.clone();
     let whole = run_guarded(seed, &options);
     let count = whole.plan.len();
     let kind = whole.failure.as_deref().map(kind_of);
