@@ -106,7 +106,7 @@ const fn cannot_be(situation: Situation) -> Option<&'static str> {
         Situation::Role(Role::Unknown) | Situation::Disk(Disk::DUnknown) => Some("is said of a peer only"),
         Situation::Conn(Conn::Ahead | Conn::Behind) => Some("no life has thresholds of congestion (F11)"),
         Situation::OnTheWay(OnTheWay::OutOfSync) => {
-            Some("without Ahead, writes wait while bitmaps are exchanged (T41)")
+            Some("left to chance: without Ahead, writes mostly wait for the bitmaps (T41)")
         }
         Situation::Conn(
             Conn::Unconnected
