@@ -12,7 +12,7 @@ run_tests = $(CARGO) test --no-fail-fast $(1)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-unit test-kernel crash simulate reach mutants named lint fmt doc bench fuzz clean
+.PHONY: help setup build demo test test-unit test-kernel crash simulate mutants named lint fmt doc bench fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,11 +44,8 @@ crash: setup ## Kill real nodes at random moments and look for what was acknowle
 	URBD_CRASH_ROUNDS=$(ROUNDS) $(call run_tests,--test crash)
 
 SEEDS ?= 1..3001
-simulate: ## Lead random lives of two simulated nodes; SEEDS=FIRST..END (1..3001)
+simulate: ## Lead random lives of two simulated nodes, and look what the faults met; SEEDS=FIRST..END (1..3001)
 	$(CARGO) run --quiet --profile simulate --example simulate -- --seeds $(SEEDS)
-
-reach: ## The same with faults that wait for a situation; fails on what no fault has met; SEEDS as above
-	$(CARGO) run --quiet --profile simulate --example simulate -- --aims --rarer-than 3 --seeds $(SEEDS)
 
 MUTANTS ?=
 mutants: ## Does the simulator find deliberate faults? Hours; MUTANTS='NAME.. --limit SEEDS' for some, or fewer seeds

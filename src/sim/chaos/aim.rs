@@ -13,7 +13,7 @@ use super::plan::{Action, Admin, DiskError};
 use super::reach::situation::{OnTheWay, Suspension};
 use super::reach::{Group, Situation};
 use super::setup::Setup;
-use crate::config::options::{Fencing, OnIoError, OnNoDataAccessible};
+use crate::config::options::{Fencing, OnNoDataAccessible};
 use crate::node::state::{Conn, Disk};
 use crate::node::steps::Step;
 
@@ -85,7 +85,7 @@ const TARGETS: &[Target] = &[
     step(Step::OwnWrite, Whose::Primary, Recipe::Work, 2),
     step(Step::OwnFlush, Whose::Primary, Recipe::Work, 2),
     step(Step::FlushAwaitsPeer, Whose::Primary, Recipe::Work, 1),
-    step(Step::Frozen, Whose::Primary, Recipe::Suspend, 4),
+    step(Step::Frozen, Whose::Primary, Recipe::Suspend, 9),
     step(Step::PeerWrite, Whose::Secondary, Recipe::Work, 2),
     step(Step::EpochFlush, Whose::Secondary, Recipe::Work, 3),
     step(Step::PeerRead, Whose::Secondary, Recipe::Diskless, 5),
@@ -121,7 +121,7 @@ const TARGETS: &[Target] = &[
     packet(OnTheWay::VerifyResult, Whose::Either, Recipe::Verify, 9),
     packet(OnTheWay::Ping, Whose::Either, Recipe::Work, 1),
     conn(Conn::WFReportParams, Whose::Either, Recipe::Reconnect, 7),
-    conn(Conn::StartingSyncS, Whose::Primary, Recipe::Invalidate, 5),
+    conn(Conn::StartingSyncS, Whose::Primary, Recipe::Invalidate, 8),
     conn(Conn::StartingSyncT, Whose::Secondary, Recipe::Invalidate, 9),
     conn(Conn::WFBitMapS, Whose::Primary, Recipe::Outage, 5),
     conn(Conn::WFBitMapT, Whose::Secondary, Recipe::Outage, 5),
@@ -137,7 +137,7 @@ const TARGETS: &[Target] = &[
     disk(Disk::Failed, Whose::Secondary, Recipe::Fail, 5),
     disk(Disk::Negotiating, Whose::Secondary, Recipe::LateAttach, 7),
     disk(Disk::Outdated, Whose::Secondary, Recipe::Outdate, 3),
-    (Situation::Suspended(Suspension::User), Whose::Either, Recipe::Suspend, 3),
+    (Situation::Suspended(Suspension::User), Whose::Either, Recipe::Suspend, 6),
 ];
 
 /// Of lives with two Primaries.
@@ -188,31 +188,17 @@ fn draw_one(random: &mut Random, setup: &Setup) -> Aim {
     };
     let groups = Group::ALL.iter().filter(|group| **group != Group::Return);
     let group = groups.clone().nth(random.below(groups.count() as u64) as usize);
-    let mut group = group.copied().unwrap_or(Group::Struck);
-    // Known and open: with pass_on, a source whose write fails serves what it had before.
-    let source = matches!(recipe, Recipe::Outage | Recipe::PausedOutage) && node == 0;
-    if group == Group::Disk && source && setup.disk.on_io_error == OnIoError::PassOn {
-        group = Group::Struck;
-    }
-    // Known and open: a source writes without a new generation as soon as its peer is to become void, which the
-    // peer may not have noted durably when it crashes.
-    let crashes = |node: HostId| matches!((group, node), (Group::Struck, 1) | (Group::Other, 0));
-    if recipe == Recipe::Invalidate && crashes(node) {
-        group = Group::Pause;
-    }
+    let group = group.copied().unwrap_or(Group::Struck);
     let action = strike(group, situation, node, random);
     let odds = [1, 1, 3, 12][random.below(4) as usize];
     Aim { situation, node, recipe, action, odds, random: random.fork() }
 }
 
 fn target(random: &mut Random, setup: &Setup) -> Target {
-    // Known and open: a volume with a good disk that another one's loss of data freezes marks what was answered
-    // before its peer had it (protocols A, B) only when it thaws, after the handshake found both copies equal.
-    let thaws_well = setup.is_synchronous() || setup.volumes == 1;
     let no_data = setup.resource.on_no_data_accessible == OnNoDataAccessible::SuspendIo;
     let of_life = [
         (setup.two_primaries, CONFLICT),
-        (no_data && thaws_well, NO_DATA),
+        (no_data, NO_DATA),
         (setup.disk.fencing == Fencing::ResourceAndStonith, FENCING),
         (setup.disk.fencing == Fencing::ResourceAndStonith, FROZEN),
     ];

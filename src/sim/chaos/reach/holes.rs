@@ -84,15 +84,14 @@ impl Group {
             (Self::Disk, Situation::Step(step)) if !is_operation(step) => {
                 Some("a disk error counts the operation that fails, and no other step")
             }
-            (Self::Other, Situation::Conn(Conn::StartingSyncS))
-            | (Self::Struck, Situation::Conn(Conn::StartingSyncT)) => {
-                Some("left to chance: a crash of a target that is not yet one durably (see the aims)")
-            }
             (Self::Return, Situation::Step(step)) if needs_the_peer(step) => {
                 Some("left to chance: the peer would have to be back within microseconds")
             }
             (Self::Return, Situation::Conn(Conn::StartingSyncS | Conn::StartingSyncT)) => {
                 Some("left to chance: the peer would have to be back within a millisecond")
+            }
+            (Self::Return, Situation::Disk(Disk::Failed)) => {
+                Some("left to chance: the peer would have to be back while the last operation ends")
             }
             (Self::Return, Situation::OnTheWay(_)) => Some("sockets vanish with the machine that was down"),
             _ => None,
