@@ -5,7 +5,7 @@
 //! (`tests/crash/rounds.rs`). At the end of each round every acknowledged write is there, or a later one of the same
 //! place, and both copies are equal byte for byte. `kill -9` leaves the page cache alone: nothing at all may be lost.
 //!
-//! As many rounds as fit in half a minute; `URBD_CRASH_ROUNDS=50`, or `make crash`, leads so many. A failure prints
+//! As many rounds as fit in a quarter of a minute; `URBD_CRASH_ROUNDS=50`, or `make crash`, leads so many. A failure prints
 //! the seed of its round.
 
 #![allow(clippy::unwrap_used)]

@@ -10,7 +10,7 @@ use super::chance::Chance;
 const ROUNDS: &str = "URBD_CRASH_ROUNDS";
 const SEED: &str = "URBD_CRASH_SEED";
 /// Rounds that begin later than this after the first one are left out, unless a number was asked for.
-const TIME: Duration = Duration::from_secs(25);
+const TIME: Duration = Duration::from_secs(18);
 /// But so many are always led.
 const AT_LEAST: u64 = 2;
 /// A round that takes longer has hung: several resyncs, boots of a guest, and lost connections that are noticed late.
