@@ -131,6 +131,13 @@ impl Extent {
         self.start < other.end() && other.start < self.end()
     }
 
+    /// Whether the two runs touch a block in common, be it in different sectors.
+    #[must_use]
+    pub fn shares_block(self, other: Self) -> bool {
+        let ((first, last), (other_first, other_last)) = (self.touched_bits(), other.touched_bits());
+        first <= other_last && other_first <= last
+    }
+
     /// Whether `other` lies wholly inside this run.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {

@@ -15,12 +15,12 @@ use super::volume::{Admitted, Parked, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
 use crate::config::options::{Fencing, Protocol};
-use crate::units::VolumeId;
+use crate::units::{Extent, VolumeId};
 
 impl Node {
     /// The local leg of a request ended.
     pub(super) fn local_done(&mut self, key: ReqKey, result: Result<Option<Buf>, DiskFault>) {
-        let Some(req) = self.log.get_mut(key) else { return };
+        let Some(req) = self.log.get(key) else { return };
         let (volume, kind) = (req.volume, req.kind);
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.lo = v.counters.lo.saturating_sub(1);
@@ -51,22 +51,19 @@ impl Node {
         self.end_local(key, false);
     }
 
-    /// A write failed on the local disk. A disk that stays is durably Inconsistent before its client hears
-    /// of success at the peer: no new generation tells after a crash that its old block is old (T21, I35).
+    /// A write failed on the local disk.
     fn local_write_failed(&mut self, key: ReqKey, fault: &DiskFault) {
         let Some(req) = self.log.get(key) else { return };
         let (volume, trim) = (req.volume, req.kind == Kind::Trim);
         let spoiled =
             self.only_copy_failed(key, |state| state.disk == Disk::UpToDate && state.pdsk < Disk::UpToDate);
-        // A failed discard changes nothing but the bits (D163).
-        if !trim {
-            self.write_fault(volume, fault, "a write");
+        if trim {
+            return self.end_local(key, false); // A failed discard changes nothing but the bits (D163).
         }
-        if trim || self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
-            return self.end_local(key, false);
-        }
-        self.worker.push_front([Work::SyncMeta { volume }, Work::LocalWriteFailed { key }]);
-        if spoiled {
+        self.write_fault(volume, fault, "a write");
+        let stays = self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_some());
+        self.refuse_when_durable(volume, Work::LocalWriteFailed { key });
+        if spoiled && stays {
             self.compare_bits_anew();
         }
     }
@@ -127,11 +124,10 @@ impl Node {
                 return self.complete_read(key);
             }
             let (volume, extent, net, both_ok) = (req.volume, req.extent, req.net, req.both_ok());
-            let Some(v) = self.volumes.get_mut(&volume) else { return };
             if !both_ok {
-                v.set_out_of_sync(extent);
-                self.log.outdate(volume, extent);
+                self.mark_out_of_sync(volume, extent);
             }
+            let Some(v) = self.volumes.get(&volume) else { return };
             if v.state.is_suspended() || (v.marks.hold_unmirrored && !net.ok) {
                 return; // Released by the thaw, or when the new generation is durable (T17).
             }
@@ -189,17 +185,23 @@ impl Node {
         self.reply(id, Ok(data));
     }
 
+    /// Only one copy has these sectors: sets their bits, for good. Returns how many were new.
+    pub(super) fn mark_out_of_sync(&mut self, volume: VolumeId, extent: Extent) -> u64 {
+        self.log.outdate(volume, extent);
+        self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent))
+    }
+
     /// Forgets a request: its bits say what became of its copies, its extents may cool (D35, D36).
     fn destroy(&mut self, key: ReqKey) {
         let Some(req) = self.log.remove(key) else { return };
         if !req.kind.is_write() {
             return;
         }
-        let Some(v) = self.volumes.get_mut(&req.volume) else { return };
         if !req.both_ok() {
-            v.set_out_of_sync(req.extent);
-            self.log.outdate(req.volume, req.extent);
-        } else if req.net.in_sync {
+            self.mark_out_of_sync(req.volume, req.extent);
+        }
+        let Some(v) = self.volumes.get_mut(&req.volume) else { return };
+        if req.both_ok() && req.net.in_sync {
             v.set_in_sync(req.extent);
         }
         if req.net.used && v.resync.is_some() {

@@ -45,6 +45,16 @@ impl Node {
         self.disk_fault(volume, fault, what);
     }
 
+    /// Answers a write that the disk refused. Whoever hears of it relies on the other disk from then on, and no
+    /// new generation tells of that: a disk that stays is durably Inconsistent before, lest it is taken for
+    /// UpToDate after a crash (T21, I35).
+    pub(super) fn refuse_when_durable(&mut self, volume: VolumeId, answer: Work) {
+        if self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
+            return self.run_work(answer);
+        }
+        self.worker.push_front([Work::SyncMeta { volume }, answer]);
+    }
+
     /// A metadata operation failed: without metadata the disk is of no use (D163).
     pub(super) fn meta_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };

@@ -184,9 +184,7 @@ impl Node {
             return;
         }
         let both = os.disk == Disk::UpToDate && said == Disk::UpToDate;
-        let unsettled = matches!(os.pdsk, Disk::Inconsistent | Disk::Consistent) && both;
-        let is_ahead = peer.conn > Conn::Connected && peer.conn < Conn::SyncSource;
-        if unsettled && !is_ahead && os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
+        if is_unsettled(os, said) && os.conn >= Conn::SyncSource && peer.conn == Conn::Connected {
             return self.target_is_done(volume); // S32.3
         }
         if os.conn.is_sync_source() && peer.conn == Conn::Connected && said == Disk::Inconsistent {
@@ -198,11 +196,7 @@ impl Node {
         if peer.disk >= Disk::Inconsistent && peer.disk != Disk::DUnknown && v.peer_uuids.is_none() {
             return self.protocol_error("P_STATE of an attached disk without P_UUIDS before it"); // W67
         }
-        let peer_disk = if unsettled && os.conn > Conn::Connected && is_ahead {
-            Disk::Inconsistent
-        } else {
-            worth_of_peer_disk(os, peer, said)
-        };
+        let peer_disk = worth_of_peer_disk(os, peer, said);
         let mut conn = if os.conn == Conn::WFReportParams { Conn::Connected } else { os.conn };
         if peer.conn == Conn::Ahead {
             conn = Conn::Behind;
@@ -368,17 +362,27 @@ impl Node {
     }
 }
 
+/// Whether the peer says that its disk is as good as this one, which this node does not take for granted (S32.3).
+const fn is_unsettled(os: State, said: Disk) -> bool {
+    matches!(os.pdsk, Disk::Inconsistent | Disk::Consistent)
+        && matches!((os.disk, said), (Disk::UpToDate, Disk::UpToDate))
+}
+
 /// What the peer's disk is worth, of which it `said` this, where it does not know yet what this node knows.
 fn worth_of_peer_disk(os: State, peer: State, said: Disk) -> Disk {
     let connected = os.conn == Conn::Connected;
-    let ended = os.pdsk == Disk::UpToDate && said == Disk::Inconsistent && peer.conn > Conn::SyncSource;
+    let decides = peer.conn > Conn::Connected && peer.conn < Conn::SyncSource;
+    let has_ended = os.pdsk == Disk::UpToDate && said == Disk::Inconsistent && peer.conn > Conn::SyncSource;
     let waits_for_bitmap = matches!(peer.conn, Conn::WFBitMapT | Conn::WFSyncUUID | Conn::StartingSyncT);
     let old = matches!(said, Disk::Outdated | Disk::Consistent);
-    match said {
-        _ if connected && ended => Disk::UpToDate, // S32.5
-        // Its source is gone, and Z5 would call its old data good.
-        _ if connected && os.disk <= Disk::Failed && waits_for_bitmap && old => Disk::Inconsistent,
-        said => said,
+    if is_unsettled(os, said) && os.conn > Conn::Connected && decides {
+        Disk::Inconsistent // S32.3
+    } else if connected && has_ended {
+        Disk::UpToDate // S32.5
+    } else if connected && os.disk <= Disk::Failed && waits_for_bitmap && old {
+        Disk::Inconsistent // Its source is gone, and Z5 would call its old data good.
+    } else {
+        said
     }
 }
 

@@ -59,10 +59,9 @@ impl Node {
     /// (D73, I24).
     fn on_unknown_ack(&mut self, volume: VolumeId, ack: BlockAck, answer: Answer) {
         let extent = Extent::of_bytes(ack.sector, u64::from(ack.size));
-        match (answer, extent, self.volumes.get_mut(&volume)) {
+        match (answer, extent, self.volumes.get(&volume)) {
             (Answer::Failed, Some(extent), Some(v)) if extent.end() <= v.end => {
-                v.set_out_of_sync(extent);
-                self.log.outdate(volume, extent);
+                self.mark_out_of_sync(volume, extent);
             }
             _ => {
                 let text = format!("an ack for sector {} that belongs to no request", ack.sector);

@@ -288,26 +288,14 @@ impl Node {
                     v.set_out_of_sync(extent);
                 }
                 // Nor does an older write clear its bits.
-                let (first, last) = extent.touched_bits();
-                self.link_mut().in_sync_writes.retain(|(_, of, older)| {
-                    let (own_first, own_last) = older.touched_bits();
-                    *of != volume || own_last < first || last < own_first
-                });
-                self.refuse_when_durable(volume, id);
+                let in_sync_writes = &mut self.link_mut().in_sync_writes;
+                in_sync_writes.retain(|(_, of, older)| *of != volume || !older.shares_block(extent));
+                if let Some(io) = self.link_mut().peer_ios.get_mut(&id) {
+                    io.stage = Stage::Failed;
+                }
+                self.refuse_when_durable(volume, Work::PeerWriteFailed { io: id });
             }
         }
-    }
-
-    /// The peer goes on alone once it hears of the failure, and makes no new generation: a disk that stays
-    /// is durably Inconsistent before, lest it is taken for UpToDate after a crash (T21, I35).
-    fn refuse_when_durable(&mut self, volume: VolumeId, id: u64) {
-        if self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
-            return self.end_peer_write(id, false);
-        }
-        if let Some(io) = self.link_mut().peer_ios.get_mut(&id) {
-            io.stage = Stage::Failed;
-        }
-        self.worker.push_front([Work::SyncMeta { volume }, Work::PeerWriteFailed { io: id }]);
     }
 
     /// A write of the peer has come to its end, and may be answered.

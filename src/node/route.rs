@@ -114,9 +114,7 @@ impl Node {
 
     /// Sets the bits of a write that is announced only, before anything else (D17).
     fn announce(&mut self, volume: VolumeId, extent: Extent) {
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let new_bits = v.set_out_of_sync(extent);
-        self.log.outdate(volume, extent);
+        let new_bits = self.mark_out_of_sync(volume, extent);
         if new_bits > 0 {
             let packet =
                 Packet::OutOfSync(BlockRange { sector: extent.start(), size: extent.bytes() as u32 });

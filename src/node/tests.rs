@@ -481,6 +481,11 @@ impl World {
         any
     }
 
+    /// What is on its way arrives, and so does what that leads to; no time passes.
+    fn deliver_all(&mut self) {
+        while self.deliver(0) | self.deliver(1) {}
+    }
+
     /// Delivers the next packet of a socket, if it is there and may be taken.
     fn deliver_packet(&mut self, host: usize, socket: SocketId) -> bool {
         let Some(end) = self.hosts[host].ends.get_mut(&socket).filter(|end| !end.held) else { return false };

@@ -226,10 +226,8 @@ impl TransferLog {
         if !std::mem::take(&mut self.some_in_sync) {
             return;
         }
-        let (first, last) = extent.touched_bits();
         for req in self.slots.iter_mut().flatten().filter(|req| req.net.in_sync) {
-            let (own_first, own_last) = req.extent.touched_bits();
-            req.net.in_sync = req.volume != volume || own_last < first || last < own_first;
+            req.net.in_sync = req.volume != volume || !req.extent.shares_block(extent);
             self.some_in_sync |= req.net.in_sync;
         }
     }

@@ -223,7 +223,8 @@ impl Node {
         }
     }
 
-    fn run_work(&mut self, work: Work) {
+    /// Does this piece now.
+    pub(super) fn run_work(&mut self, work: Work) {
         match work {
             Work::AfterState { volume, old, new } => self.after_state(volume, old, new),
             Work::AfterConnection => self.after_connection(),

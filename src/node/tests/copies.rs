@@ -16,11 +16,6 @@ fn disk_ends(world: &mut World, host: usize) {
     }
 }
 
-/// What is on its way arrives, and so does what that leads to; no time passes.
-fn deliver_all(world: &mut World) {
-    while world.deliver(0) | world.deliver(1) {}
-}
-
 /// I1, I2, D30: A wants it in the network, B in the peer's memory, C on the peer's disk; all on the own disk.
 #[test]
 fn no_write_is_answered_earlier_than_its_protocol_allows() {
@@ -37,20 +32,20 @@ fn no_write_is_answered_earlier_than_its_protocol_allows() {
         let socket = world.hosts[0].node.link().data.unwrap();
         world.input(0, Input::SendQueueEmpty(socket));
         assert_eq!(world.reply(0, write).is_none(), waits_for_peer, "{which:?}");
-        deliver_all(&mut world);
+        world.deliver_all();
         assert_eq!(world.hosts[1].disk[3 * 4096], 1, "its disk does not end");
         assert_eq!(world.reply(0, write).is_none(), waits_for_its_disk, "{which:?}\n{}", world.logs());
         world.release(1);
-        deliver_all(&mut world);
+        world.deliver_all();
         assert_eq!(world.reply(0, write), Some(Ok(None)));
         assert_eq!([0, 1].map(|host| world.hosts[host].disk[3 * 4096]), [7, 7]);
         // And the own disk is waited for, whatever the peer says.
         world.hosts[0].keeps = writes_data;
         let write = world.submit(0, write_of(3, 8));
-        deliver_all(&mut world);
+        world.deliver_all();
         assert_eq!(world.reply(0, write), None, "{which:?}");
         world.release(0);
-        deliver_all(&mut world);
+        world.deliver_all();
         assert_eq!(world.reply(0, write), Some(Ok(None)));
     }
 }
@@ -88,7 +83,7 @@ fn a_write_that_only_a_detached_disk_has_is_no_success() {
     world.settle();
     world.hosts[1].keeps = writes_data;
     let write = world.submit(0, write_of(3, 7));
-    deliver_all(&mut world);
+    world.deliver_all();
     assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 7));
     let detach = Command::Detach { volume: VOLUME, force: true };
     world.input(0, Input::Command { id: CommandId(999), command: detach });
@@ -168,7 +163,7 @@ fn acks_are_taken_while_io_is_frozen() {
     assert!(!world.hosts[0].node.volumes[&VOLUME].disk.as_ref().unwrap().al.is_idle(), "its extent stays");
     let before = world.now;
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
-    deliver_all(&mut world);
+    world.deliver_all();
     assert_eq!((world.reply(0, write), world.now), (Some(Ok(None)), before), "{}", world.logs());
 }
 
@@ -226,7 +221,7 @@ fn a_change_of_protocol_is_for_later_writes() {
     let mut world = World::synced(protocol(Protocol::C));
     world.hosts[1].keeps = writes_data;
     let first = world.submit(0, write_of(3, 7));
-    deliver_all(&mut world);
+    world.deliver_all();
     for host in 0..2 {
         let options = Box::new(protocol(Protocol::B));
         world.input(
@@ -235,7 +230,7 @@ fn a_change_of_protocol_is_for_later_writes() {
         );
     }
     let second = world.submit(0, write_of(4, 8));
-    deliver_all(&mut world);
+    world.deliver_all();
     assert_eq!(world.reply(0, first), None, "it waits for the peer's disk\n{}", world.logs());
     assert_eq!(world.reply(0, second), Some(Ok(None)), "{}", world.logs());
     world.release(1);
@@ -337,7 +332,7 @@ fn more_writes_than_there_are_buffers_wait_and_are_all_answered() {
     let mut world = World::synced(options);
     world.hosts[1].keeps = writes_data;
     let ids: Vec<u64> = (0..200).map(|block| world.submit(0, write_of(block, 7))).collect();
-    deliver_all(&mut world);
+    world.deliver_all();
     assert!(world.hosts[0].node.log.len() <= 33, "{}", world.hosts[0].node.log.len());
     world.release(1);
     world.settle();

@@ -21,13 +21,6 @@ fn writes_meta(device: Device, op: &DiskOp) -> bool {
     device == Device::Meta && matches!(op, DiskOp::Write { .. })
 }
 
-fn deliver_all(world: &mut World) {
-    for _ in 0..50 {
-        world.deliver(0);
-        world.deliver(1);
-    }
-}
-
 fn generation(world: &World, host: usize) -> u64 {
     world.hosts[host].node.volumes[&VOLUME].uuids()[0]
 }
@@ -44,7 +37,7 @@ fn a_write_is_refused_by_a_disk_that_is_durably_inconsistent() {
         world.hosts[host].keeps = writes_meta;
         world.hosts[host].said.clear();
         let write = world.submit(0, write_of(3, 7));
-        deliver_all(&mut world);
+        world.deliver_all();
         assert!(world.hosts[host].state().contains(" Inconsistent/"), "{}", world.hosts[host].state());
         assert_eq!(world.reply(0, write), None, "{}", world.logs());
         let told = |packet: &Packet| matches!(packet, Packet::NegAck(_) | Packet::State(_));
@@ -119,7 +112,7 @@ fn the_source_of_a_full_sync_that_begins_writes_nothing_alone() {
     world.input(1, Input::Command { id: CommandId(999), command: invalidate });
     world.step_until(|world| world.hosts[0].state().starts_with("StartingSyncS"));
     let write = world.submit(0, write_of(3, 7));
-    deliver_all(&mut world);
+    world.deliver_all();
     assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 0), "{}", world.logs());
     let before = generation(&world, 0);
     world.cut();
@@ -186,11 +179,11 @@ fn a_connection_that_breaks_in_a_conflict_comes_to_its_end() {
     // The other node's disk has the resolver's write under way when its own is refused, and goes on writing.
     world.hosts[other].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 3 * 4096);
     let (own, rival) = (world.submit(resolver, write_of(3, 1)), world.submit(other, write_of(3, 2)));
-    deliver_all(&mut world);
+    world.deliver_all();
     world.write(other, 9, 4);
     world.hosts[resolver].keeps = |_, op| matches!(op, DiskOp::Write { .. });
     world.submit(other, write_of(10, 5));
-    deliver_all(&mut world);
+    world.deliver_all();
     assert_eq!(world.reply(resolver, own), None, "{}", world.logs());
     world.cut();
     world.release(0);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::events::HostId;
 use super::super::random::Random;
 use super::plan::{Action, Admin, DiskError};
+use super::reach::holes::operation;
 use super::reach::situation::{OnTheWay, Suspension};
 use super::reach::{Group, Situation};
 use super::setup::Setup;
@@ -248,25 +249,10 @@ fn crash(host: HostId, random: &mut Random) -> Action {
 /// An error of the operation that is under way; without one, of the next.
 fn disk_error(situation: Situation, host: HostId, random: &mut Random) -> Action {
     let (meta, kind) = match situation {
-        Situation::Step(step) => match step {
-            Step::OwnRead | Step::PeerRead | Step::ResyncRead | Step::VerifyRead => (false, DiskError::Read),
-            Step::AttachRead => (true, DiskError::Read),
-            Step::OwnWrite | Step::PeerWrite | Step::ResyncWrite => (false, DiskError::Write),
-            Step::LogPages | Step::LogBlock | Step::BitmapPage | Step::MetaWrite => (true, DiskError::Write),
-            Step::OwnFlush | Step::EpochFlush | Step::DataFlush | Step::ResyncFlush => {
-                (false, DiskError::Flush)
-            }
-            Step::MetaFlush => (true, DiskError::Flush),
-            Step::LogFlush => (random.below(2) == 0, DiskError::Flush),
-            Step::AnsweredOpen
-            | Step::FlushAwaitsPeer
-            | Step::Frozen
-            | Step::Conflict
-            | Step::Generation
-            | Step::Handler
-            | Step::Settling
-            | Step::ResyncPinging
-            | Step::ResyncWriting => any_error(random),
+        Situation::Step(step) => match operation(step) {
+            Some(([meta], kind)) => (*meta, kind),
+            Some((devices, kind)) => (devices[random.below(devices.len() as u64) as usize], kind),
+            None => any_error(random),
         },
         // The read of the attach is what a disk in that state does.
         Situation::Disk(Disk::Attaching) => (true, DiskError::Read),

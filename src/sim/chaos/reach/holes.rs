@@ -1,5 +1,6 @@
 //! What many lives must have reached: every situation by every group of faults, but for what cannot be.
 
+use super::super::plan::DiskError;
 use super::situation::{OnTheWay, Situation};
 use super::{Class, Reach, Side};
 use crate::node::state::{Conn, Disk, Role};
@@ -81,7 +82,7 @@ impl Group {
         }
         match (self, situation) {
             (Self::Disk, Situation::OnTheWay(_)) => Some("a disk error is about an operation, not a packet"),
-            (Self::Disk, Situation::Step(step)) if !is_operation(step) => {
+            (Self::Disk, Situation::Step(step)) if operation(step).is_none() => {
                 Some("a disk error counts the operation that fails, and no other step")
             }
             (Self::Return, Situation::Step(step)) if needs_the_peer(step) => {
@@ -120,27 +121,24 @@ const fn cannot_be(situation: Situation) -> Option<&'static str> {
     }
 }
 
-/// Whether a step is an operation on a disk, which may fail.
-const fn is_operation(step: Step) -> bool {
+/// The operation on a disk that a step is, which may fail: on which of the devices (the metadata's or not), and
+/// by which error. `None` of a step that is something else.
+pub(in super::super) const fn operation(step: Step) -> Option<(&'static [bool], DiskError)> {
+    const DATA: &[bool] = &[false];
+    const META: &[bool] = &[true];
+    const BOTH: &[bool] = &[true, false];
     match step {
-        Step::OwnRead
-        | Step::LogPages
-        | Step::LogFlush
-        | Step::LogBlock
-        | Step::OwnWrite
-        | Step::OwnFlush
-        | Step::PeerWrite
-        | Step::EpochFlush
-        | Step::PeerRead
-        | Step::BitmapPage
-        | Step::MetaFlush
-        | Step::MetaWrite
-        | Step::DataFlush
-        | Step::AttachRead
-        | Step::ResyncRead
-        | Step::ResyncWrite
-        | Step::ResyncFlush
-        | Step::VerifyRead => true,
+        Step::OwnRead | Step::PeerRead | Step::ResyncRead | Step::VerifyRead => Some((DATA, DiskError::Read)),
+        Step::AttachRead => Some((META, DiskError::Read)),
+        Step::OwnWrite | Step::PeerWrite | Step::ResyncWrite => Some((DATA, DiskError::Write)),
+        Step::LogPages | Step::LogBlock | Step::BitmapPage | Step::MetaWrite => {
+            Some((META, DiskError::Write))
+        }
+        Step::OwnFlush | Step::EpochFlush | Step::DataFlush | Step::ResyncFlush => {
+            Some((DATA, DiskError::Flush))
+        }
+        Step::MetaFlush => Some((META, DiskError::Flush)),
+        Step::LogFlush => Some((BOTH, DiskError::Flush)),
         Step::AnsweredOpen
         | Step::FlushAwaitsPeer
         | Step::Frozen
@@ -149,7 +147,7 @@ const fn is_operation(step: Step) -> bool {
         | Step::Handler
         | Step::Settling
         | Step::ResyncPinging
-        | Step::ResyncWriting => false,
+        | Step::ResyncWriting => None,
     }
 }
 
