@@ -65,17 +65,18 @@ impl Node {
             if let Some(volume) = self.volume_ids().first().copied() {
                 self.force(volume, change);
             }
-            self.settle_generations_due(connected);
+            self.settle_generations_due();
             self.resend_requests();
         }
     }
 
     /// A new generation was due when I/O froze. With the peer back, which gets all that it missed, it
     /// is not any more; else it is made now. What waits for it to be durable would wait for ever (T17).
-    fn settle_generations_due(&mut self, connected: bool) {
+    pub(super) fn settle_generations_due(&mut self) {
         if self.states().any(State::is_suspended) {
             return;
         }
+        let connected = self.states().all(|state| state.conn >= Conn::Connected);
         for v in self.volumes.values_mut().filter(|v| v.marks.new_uuid_due) {
             if connected && v.state.pdsk >= Disk::Inconsistent {
                 v.marks.new_uuid_due = false;

@@ -279,7 +279,7 @@ impl Node {
     /// Whether the peer may lack a write that counts as acknowledged, but for its barrier: what protocol A has only
     /// sent; and what was in a cache, of a peer that restarts and does not come back as only Consistent (D80).
     /// Two Primaries cannot be each other's targets, and have fencing.
-    fn may_lose_what_it_acked(&self, volume: VolumeId) -> bool {
+    pub(super) fn may_lose_what_it_acked(&self, volume: VolumeId) -> bool {
         let net = self.link().config.as_ref();
         let disk = self.volumes.get(&volume).and_then(|v| v.disk.as_ref());
         let unfenced = disk.is_some_and(|disk| disk.options.fencing == Fencing::DontCare);

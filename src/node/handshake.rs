@@ -176,7 +176,10 @@ impl Node {
     /// What the peer's state changes here. `aborted` is its disk state if an earlier try has found that
     /// its attach comes to nothing (S32.8).
     pub(super) fn receive_state(&mut self, volume: VolumeId, word: u32, peer: State, aborted: Option<Disk>) {
-        let Some(v) = self.volumes.get(&volume) else { return };
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if peer.pdsk > Disk::Failed {
+            v.marks.attach_unanswered = false;
+        }
         let os = v.state;
         let peer_flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
         let said = aborted.unwrap_or_else(|| real_peer_disk(peer.disk, peer_flags));

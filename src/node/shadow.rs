@@ -104,25 +104,17 @@ impl Volume {
         }
     }
 
-    /// The peer is lost, and with it what it may lose. While I/O is frozen that is not decided: it may go
-    /// on with a peer that has lost nothing, and no bit without a new generation would ever be cleared.
-    fn lose_peer(&mut self, frozen: bool) {
-        if !frozen {
-            return self.distrust_peer();
-        }
-        if let Some(disk) = self.disk.as_deref_mut() {
-            disk.shadow.barrier_lost();
-        }
-    }
-
-    /// What the peer may lose is out of sync.
-    pub(super) fn distrust_peer(&mut self) {
-        let Some(disk) = self.disk.as_deref_mut() else { return };
+    /// What the peer may lose is out of sync. Whether there was something.
+    pub(super) fn distrust_peer(&mut self) -> bool {
+        let Some(disk) = self.disk.as_deref_mut() else { return false };
+        let mut any = false;
         for bitmap in disk.shadow.take() {
             for (first, last) in runs(&bitmap) {
                 disk.bitmap.set(first, last);
+                any = true;
             }
         }
+        any
     }
 
     /// What the peer might lose is none of this node's business any more.
@@ -164,15 +156,26 @@ impl Node {
         let parts = old.conn >= Conn::Connected && new.conn < Conn::Connected;
         let demoted = old.role == Role::Primary && new.role != Role::Primary;
         if parts && new.conn.is_network_error() && new.conn != Conn::TearDown {
-            v.lose_peer(new.is_suspended());
+            if let Some(disk) = v.disk.as_deref_mut() {
+                disk.shadow.barrier_lost(); // The sweep decides, when it is known whether I/O is frozen.
+            }
         } else if parts || (demoted && !new.conn.is_sync_source()) {
             v.trust_peer();
         }
     }
 
-    /// The connection is given up, and nobody has asked the peer how it does.
+    /// The peer is lost, and with it what it may lose. While I/O is frozen it may come back without having
+    /// lost anything, and no new generation makes the bits count: where it may be another one, this node
+    /// counts as a crashed Primary, whose bits do (T4).
     pub(super) fn distrust_lost_peer(&mut self) {
-        self.volumes.values_mut().for_each(|v| v.lose_peer(v.state.is_suspended()));
+        for volume in self.volume_ids() {
+            let doubtful = self.may_lose_what_it_acked(volume);
+            let Some(v) = self.volumes.get_mut(&volume) else { continue };
+            let frozen = v.state.is_suspended();
+            if (doubtful || !frozen) && v.distrust_peer() && frozen {
+                v.marks.crashed_primary = true;
+            }
+        }
     }
 }
 

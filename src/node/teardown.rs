@@ -121,6 +121,7 @@ impl Node {
     /// Work: the requests that the connection left open. What was queued before, a new generation
     /// among it, is durable by now (D77).
     pub(super) fn sweep(&mut self) {
+        self.distrust_lost_peer();
         let suspended = self.volumes.values().any(|v| v.state.is_suspended());
         if suspended {
             self.connection_lost_while_frozen();

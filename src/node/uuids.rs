@@ -129,7 +129,7 @@ impl Node {
     /// The peer's copy of the data is lost to us: a new generation, durable, then told (A9, N1).
     pub(super) fn new_generation(&mut self, volume: VolumeId) {
         if let Some(v) = self.volumes.get_mut(&volume).filter(|v| v.state.conn < Conn::Connected) {
-            v.distrust_peer(); // If that was not decided when it was lost.
+            _ = v.distrust_peer(); // If that was not decided when it was lost.
         }
         let due = self.volumes.get(&volume).is_some_and(|v| {
             v.state.disk >= Disk::Inconsistent && v.disk.is_some() && v.lacks_own_generation()

@@ -178,6 +178,8 @@ pub(super) struct Marks {
     pub(super) target_said_done: bool,
     /// The peer was lost as the target of a run that it may have finished, unheard (T40).
     pub(super) target_unheard: bool,
+    /// A disk was announced on this connection, and the peer has not said yet what it makes of it.
+    pub(super) attach_unanswered: bool,
     /// P_SYNC_UUID came before this node was ready for it (W199).
     pub(super) early_sync_uuid: Option<u64>,
 }

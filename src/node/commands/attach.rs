@@ -56,6 +56,9 @@ struct Found {
 impl Node {
     /// `attach`.
     pub(super) fn step_attach(&mut self, job: &mut Job) -> Option<Outcome> {
+        if matches!(job.stage, Stage::Start) && self.is_attach_unanswered(job) {
+            return None;
+        }
         if matches!(job.stage, Stage::Start)
             && let Some(refused) = self.start_attach(job)
         {
@@ -80,6 +83,13 @@ impl Node {
                 Some(failure)
             }
         }
+    }
+
+    /// Whether the peer still owes its answer to an attach that has failed meanwhile: a state and a bitmap
+    /// would be taken for the answer to the next one.
+    fn is_attach_unanswered(&self, job: &Job) -> bool {
+        let Command::Attach { volume, .. } = &job.command else { return false };
+        self.volumes.get(volume).is_some_and(|v| v.marks.attach_unanswered && v.state.conn >= Conn::Connected)
     }
 
     /// The checks before anything is read, and the first read (S37.1 to 6).
@@ -212,6 +222,7 @@ impl Node {
     fn take_disk(&mut self, volume: VolumeId, decided: &decide::Decision, all_set: bool, conn: Conn) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.al_suspended = all_set && conn < Conn::Connected;
+        v.marks.attach_unanswered = conn >= Conn::Connected;
         if conn >= Conn::Connected {
             v.negotiated = Some((decided.disk, decided.pdsk.unwrap_or(v.state.pdsk)));
             v.peer_uuids = None;
@@ -251,16 +262,10 @@ impl Node {
             job.stage = Stage::Detaching;
             return None;
         }
-        if matches!(job.stage, Stage::Start) {
-            // New requests wait, those under way end first (D165).
-            self.gate(volume, true);
-            job.stage = Stage::Draining;
+        if !self.is_peer_copy_durable(volume, job) {
+            return None;
         }
         if matches!(job.stage, Stage::Draining) {
-            // What is withheld by a suspension does not end: then what the disk does is waited for.
-            if self.volumes.get(&volume).is_some_and(|v| v.live > 0 && !v.state.is_suspended()) {
-                return None;
-            }
             let request = TwoPhase::new(volume, StateChange::disk(Disk::Failed));
             job.stage = Stage::Asking { request, tries: 1, forced: false };
         }
@@ -274,14 +279,6 @@ impl Node {
             }
             StateResult::IsDiskless => Some(outcome_of(StateResult::NothingToDo)),
             refused => Some(outcome_of(refused)),
-        }
-    }
-
-    /// Closes or opens the gate for new requests.
-    fn gate(&mut self, volume: VolumeId, close: bool) {
-        if let Some(v) = self.volumes.get_mut(&volume) {
-            v.gate = if close { v.gate + 1 } else { v.gate.saturating_sub(1) };
-            self.retry_parked = true;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! stepped whenever something happened.
 
 mod attach;
+mod giving_up;
 mod network;
 mod options;
 mod role;

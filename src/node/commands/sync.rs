@@ -66,12 +66,15 @@ impl Node {
         job: &mut Job,
     ) -> Option<Outcome> {
         let Some(state) = self.volumes.get(&volume).map(|v| v.state) else { return Some(unknown_minor()) };
-        if state.disk < Disk::Inconsistent {
+        if matches!(job.stage, Stage::Start) && state.disk < Disk::Inconsistent {
             return Some(Outcome::of(code::NO_DISK));
         }
         let alone = state.conn == Conn::StandAlone
             && state.role == if remote { Role::Primary } else { Role::Secondary };
-        if matches!(job.stage, Stage::Start) {
+        if matches!(job.stage, Stage::Start | Stage::Draining) {
+            if !remote && !self.is_peer_copy_durable(volume, job) {
+                return None;
+            }
             let change = match (alone, remote) {
                 (true, false) => StateChange::disk(Disk::Inconsistent),
                 (true, true) => StateChange::pdsk(Disk::Inconsistent),
@@ -83,6 +86,9 @@ impl Node {
         let Stage::Asking { request, forced, .. } = &mut job.stage else { return None };
         let alone = *forced;
         let result = self.poll_request(request)?;
+        if !remote {
+            self.gate(volume, false);
+        }
         if result == StateResult::Success && alone {
             self.worker.push(Work::SetAllBits { volume });
         }
@@ -138,22 +144,23 @@ impl Node {
     pub(super) fn resume_io(&mut self, volume: VolumeId) -> Outcome {
         let Some(v) = self.volumes.get_mut(&volume) else { return unknown_minor() };
         let due = v.marks.new_uuid_due || v.marks.hold_unmirrored;
-        let conn = v.state.conn;
+        let connected = v.state.conn >= Conn::Connected;
         let change = StateChange {
             susp: Some(false),
             susp_nod: Some(false),
             susp_fen: Some(false),
             ..StateChange::NOTHING
         };
-        if due {
+        if due && !connected {
             self.worker.push(Work::NewGeneration { volume });
         }
         let result = self.change(volume, change, Manner::SOFT);
         if result == StateResult::Success {
-            if conn < Conn::Connected {
-                self.worker.push(Work::Sweep);
-            } else {
+            if connected {
+                self.settle_generations_due();
                 self.resend_requests();
+            } else {
+                self.worker.push(Work::Sweep);
             }
         }
         outcome_of(result)

@@ -67,7 +67,7 @@ fn a_disk_may_come_back_before_the_writes_of_its_last_life_are_settled() {
     let mut world = World::synced(plain());
     world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Flush);
     world.write(0, 3, 7);
-    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
     world.hosts[0].apply_al();
     world.attach(0);
     world.release(1);
@@ -217,4 +217,58 @@ fn al_updates_are_not_switched_under_the_extents_in_use() {
     let log = world.hosts[0].began.iter().position(|op| op.starts_with("Meta Write"));
     let data = world.hosts[0].began.iter().position(|op| op.starts_with("Data Write"));
     assert!(log.is_some() && log < data, "{:?}", world.hosts[0].began);
+}
+
+/// T38, I1: what the peer has only in a cache must not be all that is left.
+#[test]
+fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
+    let commands = [Command::Invalidate { volume: VOLUME }, Command::Detach { volume: VOLUME, force: false }];
+    for command in commands {
+        let mut world = World::synced(plain());
+        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        world.write(0, 3, 7);
+        world.input(0, Input::Command { id: CommandId(999), command: command.clone() });
+        world.deliver_all();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        world.release(1);
+        world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+        assert!(world.hosts[0].outcomes[&999].is_success(), "{command:?}\n{}", world.logs());
+        assert_ne!(world.hosts[0].state(), IN_SYNC[0]);
+        world.settle();
+        assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    }
+}
+
+/// W100: the answer to an attach that failed meanwhile is not taken for the answer to the next one.
+#[test]
+fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.write(0, 3, 7);
+    world.settle();
+    let hold = |world: &mut World, held| world.hosts[0].ends.values_mut().for_each(|end| end.held = held);
+    hold(&mut world, true);
+    let attach = |world: &mut World, id| {
+        world.hosts[1].apply_al();
+        let options = Box::new(world.disk_options.clone());
+        let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
+        world.input(
+            1,
+            Input::Command { id: CommandId(id), command: Command::Attach { volume: VOLUME, disk, options } },
+        );
+        world.deliver_all();
+    };
+    world.hosts[1].fails = |device, op| {
+        (device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush))
+            .then_some(DiskFault::Os(5))
+    };
+    attach(&mut world, 998);
+    assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
+    world.hosts[1].fails = |_, _| None;
+    attach(&mut world, 999);
+    hold(&mut world, false);
+    world.settle();
+    assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::options::{Fencing, OnNoDataAccessible};
+use crate::node::link::Features;
 
 /// A pair in sync whose Primary freezes its I/O when the peer is lost.
 fn fenced() -> World {
@@ -162,4 +163,45 @@ fn a_flush_that_fails_on_one_of_two_copies_does_not_reach_the_client() {
         "Connected Primary/Secondary Diskless/UpToDate",
         "Connected Secondary/Primary UpToDate/Diskless",
     );
+}
+
+/// T17, A4: the generation that was due is not any more, and what waited for it goes on.
+#[test]
+fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
+    let mut world = fenced();
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.release(1);
+    assert!(world.command(1, Command::Disconnect { force: true }).is_success());
+    assert!(world.command(1, Command::Invalidate { volume: VOLUME }).is_success());
+    world.connect(1);
+    world.join();
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_settled(&mut world);
+}
+
+/// T1, T4: nothing says that the peer did not restart while I/O was frozen.
+#[test]
+fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 3, 7);
+    world.cut = false;
+    world.step_until(|world| world.hosts[0].state().starts_with("WFBitMapS"));
+    world.hosts[0].node.link_mut().features = Features(13); // A kernel.
+    world.settle();
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.hosts[1].disk[3 * 4096] = 0;
+    world.join();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_settled(&mut world);
 }
