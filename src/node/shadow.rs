@@ -172,8 +172,9 @@ impl Node {
             let doubtful = self.may_lose_what_it_acked(volume);
             let Some(v) = self.volumes.get_mut(&volume) else { continue };
             let frozen = v.state.is_suspended();
-            if (doubtful || !frozen) && v.distrust_peer() && frozen {
-                v.marks.crashed_primary = true;
+            if doubtful || !frozen {
+                let lost = v.distrust_peer();
+                v.marks.crashed_primary |= lost && frozen;
             }
         }
     }

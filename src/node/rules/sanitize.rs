@@ -39,7 +39,7 @@ pub fn sanitize(os: State, mut ns: State, ctx: &Context) -> (State, Option<Warni
     let mut warning = None;
     forget_absent_peer(&mut ns);
     drop_needless_pause(&mut ns);
-    stop_sync_without_disk(&mut ns, &mut warning);
+    stop_sync_without_disk(os, &mut ns, &mut warning);
     settle_negotiation(os, &mut ns, ctx, &mut warning);
     promote_connected_disks(&mut ns);
     clamp_disks(&mut ns, &mut warning);
@@ -67,16 +67,20 @@ fn drop_needless_pause(ns: &mut State) {
 }
 
 /// Z3. When the source of a resync loses its disk, Z5 would call the target's old data UpToDate, and a
-/// Primary without a disk would read them: it counts as Inconsistent from here on.
-fn stop_sync_without_disk(ns: &mut State, warning: &mut Option<Warning>) {
+/// Primary without a disk would read them: it counts as Inconsistent from here on. A run that does not even
+/// begin, for want of a disk, changes nothing.
+fn stop_sync_without_disk(os: State, ns: &mut State, warning: &mut Option<Warning>) {
     if ns.conn <= Conn::Connected || (ns.disk > Disk::Failed && ns.pdsk > Disk::Failed) {
         return;
     }
     *warning = Some(if ns.conn.is_verify() { Warning::OnlineVerifyAborted } else { Warning::ResyncAborted });
-    if matches!(ns.conn, Conn::WFBitMapT | Conn::WFSyncUUID) && ns.pdsk <= Disk::Failed {
+    let under_way = os.conn > Conn::Connected;
+    let awaits_source = matches!(ns.conn, Conn::StartingSyncT | Conn::WFBitMapT | Conn::WFSyncUUID);
+    if under_way && awaits_source && ns.pdsk <= Disk::Failed {
         ns.disk = ns.disk.min(Disk::Inconsistent);
     }
-    if matches!(ns.conn, Conn::WFBitMapS | Conn::SyncSource | Conn::PausedSyncS) && ns.disk <= Disk::Failed {
+    let source = ns.conn.is_sync_source() || matches!(ns.conn, Conn::StartingSyncS | Conn::WFBitMapS);
+    if under_way && source && ns.disk <= Disk::Failed {
         ns.pdsk = ns.pdsk.min(Disk::Inconsistent);
     }
     ns.conn = Conn::Connected;
@@ -246,16 +250,25 @@ mod tests {
 
     #[test]
     fn a_target_whose_source_lost_its_disk_has_old_data_and_is_not_taken_for_current() {
-        for conn in [Conn::WFBitMapT, Conn::WFSyncUUID] {
+        for conn in [Conn::StartingSyncT, Conn::WFBitMapT, Conn::WFSyncUUID] {
             let os = State { conn, disk: Disk::Outdated, ..PAIR };
             let ns = clean(os, State { pdsk: Disk::Failed, ..os });
             assert_eq!((ns.conn, ns.disk), (Conn::Connected, Disk::Inconsistent));
         }
-        for conn in [Conn::WFBitMapS, Conn::SyncSource, Conn::PausedSyncS] {
+        for conn in [Conn::StartingSyncS, Conn::WFBitMapS, Conn::SyncSource, Conn::PausedSyncS] {
             let os = State { conn, pdsk: Disk::Consistent, ..PAIR };
             let ns = clean(os, State { disk: Disk::Failed, ..os });
             assert_eq!((ns.conn, ns.pdsk), (Conn::Connected, Disk::Inconsistent));
         }
+    }
+
+    #[test]
+    fn a_run_without_a_source_does_not_spoil_the_only_disk() {
+        // Z3
+        let os = State { pdsk: Disk::Diskless, ..PAIR };
+        assert_eq!(clean(os, State { conn: Conn::StartingSyncT, ..os }), os);
+        let os = State { disk: Disk::Diskless, ..PAIR };
+        assert_eq!(clean(os, State { conn: Conn::StartingSyncS, ..os }), os);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Book {
     promoted: [bool; 2],
     /// The power failed, and the copies were not the same since.
     bereft: [bool; 2],
+    /// It had no disk for a while, and the copies were not the same since.
+    diskless: [bool; 2],
     /// A split brain is being resolved: one side loses by decision.
     pub(super) split_brain: bool,
     /// Discards failed on some disk.
@@ -52,6 +54,7 @@ impl Book {
             killed_primary: [false; 2],
             promoted: [false; 2],
             bereft: [false; 2],
+            diskless: [false; 2],
             split_brain: false,
             discards_failed: false,
             reads_failed: false,
@@ -114,6 +117,7 @@ impl Book {
             self.promoted[host] = false;
         }
         if view.disk == "Diskless" && before.disk != "Diskless" {
+            self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
         if view.disk != "UpToDate" || view.is_target() {
@@ -157,19 +161,18 @@ impl Book {
         let source = 1 - target;
         self.target_since[target] = Some(self.oracle.snapshot(source));
         // A crashed Primary that returns before the other was promoted is the source again, with what its
-        // disk kept (I5). Whoever is Inconsistent is the target, whatever it has (X11). Without protocol C
-        // a Primary that crashed has writes that nobody else has.
+        // disk kept (I5). Without protocol C a Primary that crashed has writes that nobody else has.
         let excused = self.split_brain
             || (self.crashed_primary[source] && !self.promoted[target])
-            || self.views[target].disk == "Inconsistent"
             || !setup.is_synchronous();
         if excused {
             self.oracle.gives_up(target, source);
             return Ok(());
         }
         let device = self.disk(world, source);
-        // One that lost power and was promoted before the other came back has what was flushed: both failed.
-        let checked = if self.bereft[source] && self.promoted[source] {
+        // One that lost power, and was promoted before the other came back, or is all that is left as that lost
+        // its disk, has what was flushed: both failed.
+        let checked = if self.bereft[source] && (self.promoted[source] || self.diskless[target]) {
             let checked = self.oracle.check_medium(target, device.data());
             self.oracle.gives_up(target, source);
             checked
@@ -191,6 +194,7 @@ impl Book {
         self.crashed_primary = [false; 2];
         self.killed_primary = [false; 2];
         self.bereft = [false; 2];
+        self.diskless = [false; 2];
         self.split_brain = false;
     }
 
