@@ -30,6 +30,9 @@ struct Arguments {
     /// With --seed: tell everything that happens.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// With --seed and --trace: tell also each input and effect of the two cores.
+    #[arg(long, requires = "trace")]
+    journal: bool,
     /// With --seed: do not look for fewer actions.
     #[arg(long, requires = "seed")]
     whole: bool,
@@ -72,6 +75,7 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
         options = shrink(seed, &options);
     }
     options.trace = arguments.trace;
+    options.journal = arguments.journal;
     report = run_guarded(seed, &options);
     println!("seed {seed}:");
     for (number, action) in report.plan.iter().enumerate() {

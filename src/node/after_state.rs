@@ -20,7 +20,7 @@ impl Node {
         if entered(old, new, |s| s.conn.is_sync_source()) && new.disk >= Disk::Inconsistent {
             steps.push(Work::SyncUuid { volume }); // A6
         }
-        if old.pdsk == Disk::Diskless && new.pdsk > Disk::Diskless && new.pdsk != Disk::DUnknown {
+        if old.pdsk <= Disk::Attaching && new.pdsk > Disk::Attaching && new.pdsk != Disk::DUnknown {
             steps.extend([Work::SendUuids { volume, flags: 0 }, Work::SendState { volume }]); // A7
         }
         self.after_losing_peer_data(volume, old, new, &mut steps); // A9, A10
@@ -104,7 +104,8 @@ impl Node {
             && self.volumes.get(&volume).is_some_and(|v| v.uuids()[1] == 0);
         if self.loses_peer_data(volume, old, new) {
             let suspended = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
-            if suspended {
+            let peer_writes_on = new.conn >= Conn::Connected && new.peer == Role::Primary;
+            if suspended && !peer_writes_on {
                 if let Some(v) = self.volumes.get_mut(&volume) {
                     v.marks.new_uuid_due = true;
                 }

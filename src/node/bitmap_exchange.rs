@@ -20,6 +20,7 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         if matches!(conn, Conn::WFBitMapS | Conn::WFBitMapT) && v.bitmap_in.is_none() {
             v.bitmap_in = Some(BitmapReceiver::new(bits_of(v.end), apv));
+            self.mark_what_the_peer_may_lack(volume);
         }
     }
 

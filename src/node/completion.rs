@@ -123,10 +123,8 @@ impl Node {
             if req.kind == Kind::Read {
                 return self.complete_read(key);
             }
-            let (volume, extent, net, both_ok) = (req.volume, req.extent, req.net, req.both_ok());
-            if !both_ok {
-                self.mark_out_of_sync(volume, extent);
-            }
+            let (volume, net) = (req.volume, req.net);
+            self.mark_missing_copy(key);
             let Some(v) = self.volumes.get(&volume) else { return };
             if v.state.is_suspended() || (v.marks.hold_unmirrored && !net.ok) {
                 return; // Released by the thaw, or when the new generation is durable (T17).
@@ -191,14 +189,21 @@ impl Node {
         self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent))
     }
 
+    /// Sets the bits of a write that lacks a copy; once, as a resync may clear them before the request ends.
+    fn mark_missing_copy(&mut self, key: ReqKey) {
+        let Some(req) = self.log.get_mut(key).filter(|req| req.kind.is_write()) else { return };
+        let (volume, extent, copies) = (req.volume, req.extent, req.copies());
+        if !req.both_ok() && req.marked_for.replace(copies) != Some(copies) {
+            self.mark_out_of_sync(volume, extent);
+        }
+    }
+
     /// Forgets a request: its bits say what became of its copies, its extents may cool (D35, D36).
     fn destroy(&mut self, key: ReqKey) {
+        self.mark_missing_copy(key);
         let Some(req) = self.log.remove(key) else { return };
         if !req.kind.is_write() {
             return;
-        }
-        if !req.both_ok() {
-            self.mark_out_of_sync(req.volume, req.extent);
         }
         let Some(v) = self.volumes.get_mut(&req.volume) else { return };
         if req.both_ok() && req.net.in_sync {
@@ -307,6 +312,17 @@ impl Node {
         self.flushes_follow_resent_writes();
         self.restart_failed_requests();
         self.recheck_requests();
+    }
+
+    /// The bitmap is about to be sent, while I/O may still be frozen: what was answered and not confirmed by
+    /// a barrier ack before is in it. Nothing would tell the peer of it later.
+    pub(super) fn mark_what_the_peer_may_lack(&mut self, volume: VolumeId) {
+        for key in self.log.keys() {
+            let frozen = |req: &&mut Req| req.volume == volume && req.completed && req.net.lost;
+            let Some(req) = self.log.get_mut(key).filter(frozen) else { continue };
+            req.net = NetLeg { lost: false, done: true, ok: false, ..req.net };
+            self.check_request(key);
+        }
     }
 
     /// A flush that was frozen waits for the barrier of what was sent once more (T3).

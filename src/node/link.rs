@@ -20,7 +20,7 @@ use crate::buffer::Buf;
 use crate::config::options::{NetOptions, Protocol};
 use crate::units::{Extent, Moment, VolumeId};
 use crate::wire::digest::DigestAlg;
-use crate::wire::packet::{DpFlags, Packet, features};
+use crate::wire::packet::{Packet, features};
 
 /// Feature flags of W37.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,15 +281,6 @@ impl Link {
     /// The configured replication protocol.
     pub(super) fn protocol(&self) -> Protocol {
         self.config.as_ref().map_or(Protocol::C, |config| config.options.protocol)
-    }
-
-    /// Which ack a write asks for (W123).
-    pub(super) fn ack_flags(&self) -> DpFlags {
-        match self.protocol() {
-            Protocol::A => DpFlags(0),
-            Protocol::B => DpFlags::SEND_RECEIVE_ACK,
-            Protocol::C => DpFlags::SEND_WRITE_ACK,
-        }
     }
 
     /// The digest of block data to be sent, empty if none is configured (W92).

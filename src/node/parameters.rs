@@ -338,8 +338,12 @@ impl Node {
         }
     }
 
-    /// Sends P_STATE with this state. Never Negotiating before P_UUIDS (W69): the caller sends them.
-    pub(super) fn send_state_of(&mut self, volume: VolumeId, state: State) {
+    /// Sends P_STATE with this state. Never Negotiating before P_UUIDS (W69): the caller sends them. And never
+    /// Attaching: who has heard of that does not answer when the disk negotiates (A7).
+    pub(super) fn send_state_of(&mut self, volume: VolumeId, mut state: State) {
+        if state.disk == Disk::Attaching {
+            state.disk = Disk::Diskless;
+        }
         if self.link().is_up() {
             self.send_now(volume, Packet::State(StateWord(state.to_word())));
         }

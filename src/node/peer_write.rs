@@ -246,7 +246,8 @@ impl Node {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.counters.dw += len / 1024;
         v.counters.lo += 1;
-        let Some(disk) = v.disk.as_deref_mut() else {
+        // One that has failed has no bits any more that would tell of this write.
+        let Some(disk) = v.usable_disk() else {
             return self.peer_write_done(id, &Err(DiskFault::Gone));
         };
         let op = match (kind, data) {

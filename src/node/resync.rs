@@ -41,8 +41,8 @@ pub(super) enum Finish {
     No,
     /// All are here; this ping proves that the source knows it (W176).
     Pinging { ping: u64 },
-    /// The result is being made durable (I34).
-    Writing,
+    /// The result is being made durable (I34); whether it is that all blocks are here.
+    Writing { whole: bool },
 }
 
 /// What a source can tell of how far its target is (T40).

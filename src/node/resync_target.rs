@@ -345,7 +345,7 @@ impl Node {
                     self.target_progress(volume);
                 }
                 Finish::Pinging { ping } if pongs >= ping => self.write_resync_result(volume),
-                Finish::No | Finish::Pinging { .. } | Finish::Writing => {}
+                Finish::No | Finish::Pinging { .. } | Finish::Writing { .. } => {}
             }
         }
     }
@@ -354,9 +354,11 @@ impl Node {
     fn write_resync_result(&mut self, volume: VolumeId) {
         let crashed = false; // Both disks are about to be UpToDate (A2).
         let Some(v) = self.volumes.get_mut(&volume) else { return };
+        // A write may have brought what the run could not.
+        let whole = v.bits_set() == 0;
         let Some(resync) = v.resync.as_mut() else { return };
-        resync.finish = Finish::Writing;
-        if resync.failed == 0 {
+        resync.finish = Finish::Writing { whole };
+        if whole {
             let Some(peer) = v.peer_uuids else { return };
             let own = v.uuids()[0];
             // The source's set, with the sync UUID in its history (W180).
@@ -393,6 +395,10 @@ impl Node {
         }
         // Bits that are set now are of writes that failed since.
         let failed = v.bits_set();
+        let whole = v.resync.as_ref().is_some_and(|r| r.finish == Finish::Writing { whole: true });
+        if failed == 0 && !whole {
+            return self.write_resync_result(volume);
+        }
         let text = format!("updated UUIDs {}", uuids_text(v.uuids()));
         self.say_resync_done(volume);
         if failed > 0 {

@@ -64,6 +64,7 @@ impl Node {
             in_al,
             hold,
             completed: false,
+            marked_for: None,
             postponed: false,
             spoiled: false,
             sent_ns: 0,
@@ -157,7 +158,7 @@ impl Node {
             v.counters.pe += 1;
         }
         self.send_data(volume, packet, payload);
-        if self.link().protocol() == Protocol::A {
+        if self.protocol_of_write(volume) == Protocol::A {
             self.await_network(key);
         }
     }
@@ -173,9 +174,21 @@ impl Node {
         }
     }
 
+    /// The protocol of a write that is sent now. Whose own disk has no good copy answers what is on the
+    /// peer's, not what is on its way there: it may fail.
+    fn protocol_of_write(&self, volume: VolumeId) -> Protocol {
+        let has_copy = self.volumes.get(&volume).is_some_and(|v| v.state.disk == Disk::UpToDate);
+        if has_copy { self.link().protocol() } else { Protocol::C }
+    }
+
     /// The flags of a write packet (D26, W123).
     fn write_flags(&self, volume: VolumeId, fua: bool) -> DpFlags {
-        let mut flags = DpFlags::RW_SYNC | self.link().ack_flags();
+        let ack = match self.protocol_of_write(volume) {
+            Protocol::A => DpFlags(0),
+            Protocol::B => DpFlags::SEND_RECEIVE_ACK,
+            Protocol::C => DpFlags::SEND_WRITE_ACK,
+        };
+        let mut flags = DpFlags::RW_SYNC | ack;
         if self.volumes.get(&volume).is_some_and(|v| v.state.conn.is_resync_or_verify()) {
             flags = flags | DpFlags::MAY_SET_IN_SYNC | DpFlags::SEND_WRITE_ACK;
         }
@@ -224,6 +237,7 @@ impl Node {
             in_al: false,
             hold: 0,
             completed: false,
+            marked_for: None,
             postponed: false,
             spoiled: false,
             sent_ns: 0,
@@ -240,15 +254,15 @@ impl Node {
         }
     }
 
-    /// Whether the local disk may serve this read: UpToDate, or Inconsistent and the range in sync
-    /// (D40).
+    /// Whether the local disk may serve this read: UpToDate, or Inconsistent and the range in sync (D40), of
+    /// which the bits tell while a resync runs. Before and after that the peer may write what nobody tells.
     pub(super) fn may_read_locally(&self, volume: VolumeId, extent: Extent) -> bool {
         let Some(v) = self.volumes.get(&volume) else { return false };
         let Some(disk) = &v.disk else { return false };
         let (first, last) = extent.touched_bits();
         match v.state.disk {
             Disk::UpToDate => true,
-            Disk::Inconsistent => !disk.bitmap.any(first, last),
+            Disk::Inconsistent => v.state.conn.is_sync_target() && !disk.bitmap.any(first, last),
             Disk::Diskless
             | Disk::Attaching
             | Disk::Failed

@@ -165,7 +165,7 @@ impl Volume {
     fn each_step(&self, look: &mut impl FnMut(Step)) {
         match self.resync.as_ref().map(|resync| resync.finish) {
             Some(Finish::Pinging { .. }) => look(Step::ResyncPinging),
-            Some(Finish::Writing) => look(Step::ResyncWriting),
+            Some(Finish::Writing { .. }) => look(Step::ResyncWriting),
             Some(Finish::No) | None => {}
         }
         if self.flushes.iter().any(|flush| flush.local.is_some() && flush.epoch.is_some()) {

@@ -71,6 +71,13 @@ pub(super) struct NetLeg {
     pub(super) lost: bool,
 }
 
+/// Which copies of a write are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copies {
+    pub(super) local: bool,
+    pub(super) peer: bool,
+}
+
 /// A request of this node's clients.
 #[derive(Debug)]
 pub(super) struct Req {
@@ -96,6 +103,8 @@ pub(super) struct Req {
     pub(super) spoiled: bool,
     /// Its client was answered.
     pub(super) completed: bool,
+    /// Its bits were set for these good copies: a resync may have cleared them since.
+    pub(super) marked_for: Option<Copies>,
     /// When it was sent to the peer, in nanoseconds of the node's clock; 0 before.
     pub(super) sent_ns: u64,
 }
@@ -124,9 +133,15 @@ impl Req {
         !self.spoiled && (matches!(self.local, LocalLeg::Done { ok: true }) || self.net.ok)
     }
 
+    /// Which of its copies are good.
+    pub(super) const fn copies(&self) -> Copies {
+        Copies { local: matches!(self.local, LocalLeg::Done { ok: true }), peer: self.net.ok }
+    }
+
     /// Whether both copies are good.
     pub(super) const fn both_ok(&self) -> bool {
-        matches!(self.local, LocalLeg::Done { ok: true }) && self.net.ok
+        let Copies { local, peer } = self.copies();
+        local && peer
     }
 
     /// Whether it may leave the log (D34): answered, and its epoch acked if it was mirrored.
@@ -432,6 +447,7 @@ mod tests {
             in_al: false,
             hold: 0,
             completed: false,
+            marked_for: None,
             postponed: false,
             spoiled: false,
             sent_ns: 0,

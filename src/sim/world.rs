@@ -15,7 +15,7 @@ use super::events::{Event, HostId};
 use super::io::{Failing, Pace, SimIo, SimSocket, Struck, Universe};
 use super::keep::Kept;
 use super::network::address_of;
-use super::watch::Watched;
+use super::watch::{Journal, Watched};
 use super::weather::Weather;
 use crate::config::options::{DiskOptions, ResourceOptions};
 use crate::daemon::mailbox::{Message, NbdClient, Notice, Reply};
@@ -46,6 +46,8 @@ pub struct World {
     changed_at: Moment,
     changes: u64,
     turns_at_once: u32,
+    /// What goes into the cores and comes out, if it is asked for.
+    book: Option<Rc<RefCell<Vec<String>>>>,
 }
 
 /// A machine. Disks and the exit codes of handlers outlive a crash.
@@ -109,7 +111,18 @@ impl World {
             changed_at: Moment::default(),
             changes: 0,
             turns_at_once: 0,
+            book: None,
         }
+    }
+
+    /// From now on, what goes into new cores and comes out of them is written down.
+    pub fn keep_journal(&mut self) {
+        self.book = Some(Rc::default());
+    }
+
+    /// What was written down since it was last asked for.
+    pub fn take_journal(&self) -> Vec<String> {
+        self.book.as_ref().map(|book| book.take()).unwrap_or_default()
     }
 
     /// Gives a machine a disk.
@@ -289,7 +302,8 @@ impl World {
         let entropy = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
         let node = Node::new("r0", options, self.now(), entropy);
         let io = SimIo { universe: Rc::clone(&self.universe), host };
-        let resource = Resource::new(format!("r0@{host}"), Watched::new(node));
+        let journal = self.book.as_ref().map(|book| Journal::new(book, format!("r0@{host}")));
+        let resource = Resource::new(format!("r0@{host}"), Watched::new(node, journal));
         self.hosts[host].machine = Some(Machine { resource, io, completions: Vec::new() });
     }
 

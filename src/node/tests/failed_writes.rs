@@ -194,3 +194,84 @@ fn a_connection_that_breaks_in_a_conflict_comes_to_its_end() {
     }
     assert_eq!((world.reply(resolver, own), world.reply(other, rival)), (Some(Ok(None)), Some(Ok(None))));
 }
+
+/// I25: what the peer writes while it counts this disk for nothing is told to nobody, and no bit is set here.
+#[test]
+fn a_primary_whose_disk_has_failed_reads_what_the_other_primary_wrote() {
+    let mut options = plain();
+    options.set("allow-two-primaries", None).unwrap();
+    let mut world = World::new(options);
+    world.disk_options.on_io_error = OnIoError::PassOn;
+    let mut world = world.in_sync();
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.write(0, 5, 1);
+    world.hosts[0].fails = data_cannot_be_written;
+    world.write(0, 3, 7);
+    world.hosts[0].fails = |_, _| None;
+    world.settle();
+    assert_eq!(world.hosts[0].state(), "Connected Primary/Primary Inconsistent/UpToDate");
+    world.write(1, 5, 2);
+    assert_eq!(world.read(0, 5), 2, "{}", world.logs());
+}
+
+/// T17, A9: writes of a Primary without a disk do not wait for the I/O of the node that has one.
+#[test]
+fn the_generation_of_a_peer_without_a_disk_does_not_wait_for_own_io() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::SuspendIo { volume: VOLUME }).is_success());
+    let before = generation(&world, 1);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.write(0, 3, 7);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    assert_ne!(generation(&world, 1), before, "{}", world.logs());
+}
+
+/// A7: a peer that has heard of an attach under way says nothing when the disk negotiates.
+#[test]
+fn a_disk_may_be_attached_while_the_nodes_meet() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.write(0, 3, 7);
+    world.cut();
+    world.hosts[0].apply_al();
+    world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Read { .. });
+    let options = Box::new(world.disk_options.clone());
+    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
+    let command = Command::Attach { volume: VOLUME, disk, options };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.deliver_all();
+    world.join();
+    world.assert_states(
+        "Connected Primary/Secondary Attaching/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+    world.release(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// D35: a resync brings what the disk refused, before the barrier of its epoch is acked.
+#[test]
+fn a_refused_write_that_a_resync_has_brought_is_not_marked_again() {
+    let mut world = lenient();
+    world.cut();
+    world.write(0, 700, 9);
+    world.cut = false;
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+    world.step_until(|world| world.hosts[1].kept.len() == 1);
+    world.hosts[1].fails = data_cannot_be_written;
+    let write = world.submit(0, write_of(3, 7));
+    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    world.hosts[1].fails = |_, _| None;
+    world.release(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.bits(0), 0, "{}", world.logs());
+    world.assert_equal_disks();
+}

@@ -129,6 +129,9 @@ impl Book {
                 // Whoever promotes a node without a disk decides for what the other one has, be it older.
                 self.oracle.gives_up(host, 1 - host);
             }
+            if self.split_brain && before.disk == "Inconsistent" && view.disk == "UpToDate" {
+                self.oracle.blank(host); // By force, with whatever is there.
+            }
             if !before.is_primary() && view.disk == "UpToDate" {
                 let device = self.disk(world, host);
                 // As long as writes of the peer are under way, its clients have to wait.

@@ -24,7 +24,7 @@ const KERNEL_FEATURES: u32 = 0xf;
 const LIMIT: Duration = Duration::from_secs(30);
 /// At least so long between two looks at whether the copies are the same.
 const COMPARE_EVERY: Duration = Duration::from_millis(100);
-const TRACE_LINES: usize = 20_000;
+const TRACE_LINES: usize = 200_000;
 
 /// A life.
 pub(super) struct Life {
@@ -66,6 +66,9 @@ impl Life {
         let mut own = Random::new(seed ^ 0xa11e_d000_0000_0000);
         let aims = if options.aims { aim::draw(&mut own, &setup) } else { Vec::new() };
         let mut world = World::new(random.next_u64());
+        if options.journal {
+            world.keep_journal();
+        }
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);
         }
@@ -106,7 +109,8 @@ impl Life {
         }
     }
 
-    pub(super) fn report(self, failure: Option<String>) -> Report {
+    pub(super) fn report(mut self, failure: Option<String>) -> Report {
+        self.trace.append(&mut self.world.take_journal());
         Report {
             failure,
             plan: self
@@ -376,6 +380,7 @@ impl Life {
 
     pub(super) fn say(&mut self, text: impl FnOnce() -> String) {
         if self.options.trace && self.trace.len() < TRACE_LINES {
+            self.trace.append(&mut self.world.take_journal());
             let at = self.world.now().since(Moment::default()).as_secs_f64();
             self.trace.push(format!("{at:12.6} {}", text()));
         }

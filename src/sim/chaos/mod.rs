@@ -49,6 +49,8 @@ pub struct Options {
     pub aims: bool,
     /// Keep a readable account of everything.
     pub trace: bool,
+    /// And of all that goes into the cores and comes out of them.
+    pub journal: bool,
 }
 
 /// What came of a life.

@@ -12,9 +12,11 @@
 
 mod answers;
 mod complaints;
+mod journal;
 mod tap;
 
 use answers::Answers;
+pub use journal::Journal;
 use tap::Tap;
 
 use crate::daemon::resource::Core;
@@ -35,14 +37,16 @@ pub struct Watched {
     /// I/O was suspended before the last input, and is after it.
     frozen: bool,
     inputs: u32,
+    journal: Option<Journal>,
     wrong: Option<String>,
 }
 
 impl Watched {
-    /// Watches this core from its beginning on.
+    /// Watches this core from its beginning on, and writes down what goes in and out if there is a journal.
     #[must_use]
-    pub fn new(node: Node) -> Self {
-        Self { node, answers: Answers::default(), tap: Tap::default(), frozen: false, inputs: 0, wrong: None }
+    pub fn new(node: Node, journal: Option<Journal>) -> Self {
+        let (answers, tap) = (Answers::default(), Tap::default());
+        Self { node, answers, tap, frozen: false, inputs: 0, journal, wrong: None }
     }
 
     /// The core.
@@ -121,6 +125,9 @@ impl Watched {
 
 impl Core for Watched {
     fn handle(&mut self, now: Moment, input: Input) {
+        if let Some(journal) = &mut self.journal {
+            journal.hears(now, &input);
+        }
         let verdict = self.hears(&input);
         self.note(verdict);
         let frozen = self.node.is_suspended();
@@ -136,6 +143,9 @@ impl Core for Watched {
 
     fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.node.poll_effect()?;
+        if let Some(journal) = &self.journal {
+            journal.wants(&effect);
+        }
         let verdict = self.wants(&effect);
         self.note(verdict);
         Some(effect)
