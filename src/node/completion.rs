@@ -297,14 +297,19 @@ impl Node {
     pub(super) fn resend_requests(&mut self) {
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
-            let mirrored = self.volumes.get(&req.volume).is_some_and(|v| v.state.mirrors_writes());
+            let v = self.volumes.get(&req.volume);
+            let mirrored = v.is_some_and(|v| v.state.mirrors_writes());
+            let has_disk = v.is_some_and(|v| v.state.disk >= Disk::Inconsistent && v.disk.is_some());
             if req.completed {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };
                 continue;
             }
-            req.net = NetLeg { used: true, pending: mirrored, done: !mirrored, ..NetLeg::default() };
-            if mirrored {
+            // Of one that was for the peer alone the disk that is here by now would never hear.
+            let one_copy = req.kind.is_write() && req.local == LocalLeg::None;
+            let again = mirrored && !(one_copy && has_disk);
+            req.net = NetLeg { used: true, pending: again, done: !again, ..NetLeg::default() };
+            if again {
                 self.log.requeue(key);
                 self.resend(key);
             }
@@ -348,8 +353,10 @@ impl Node {
         for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
             let (volume, extent, in_al) = (req.volume, req.extent, req.in_al);
+            // A peer that has it knows that this node had no disk then (A9).
+            let one_copy = req.local == LocalLeg::None;
             let Some(admitted) = req.into_admitted() else { continue };
-            if let Some(v) = self.volumes.get_mut(&volume) {
+            if let Some(v) = self.volumes.get_mut(&volume).filter(|_| !one_copy) {
                 v.set_out_of_sync(extent);
             }
             self.postpone(volume, admitted, in_al);

@@ -37,6 +37,7 @@ impl Node {
     pub(super) fn close_link(&mut self) {
         if self.link().handshake.is_some() {
             self.link_mut().close_due = true;
+            self.link_mut().alive.stop();
             return;
         }
         self.drop_sockets();

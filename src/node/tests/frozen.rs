@@ -13,7 +13,12 @@ fn fenced() -> World {
 
 /// A pair in sync whose Primary freezes its I/O when no good data is left.
 fn patient() -> World {
+    patient_with(Fencing::DontCare)
+}
+
+fn patient_with(fencing: Fencing) -> World {
     let mut world = World::new(plain());
+    world.disk_options.fencing = fencing;
     let options = ResourceOptions {
         on_no_data_accessible: OnNoDataAccessible::SuspendIo,
         ..ResourceOptions::default()
@@ -203,5 +208,24 @@ fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
     world.join();
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
     world.settle();
+    assert_settled(&mut world);
+}
+
+/// T35, A4: the write was for the peer alone, and this node has a disk again when it is sent once more.
+#[test]
+fn a_write_that_was_for_the_peer_alone_gets_to_the_disk_that_came_back() {
+    let mut world = patient_with(Fencing::ResourceOnly);
+    world.hosts[1].ends.values_mut().for_each(|end| end.held = true);
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command: detach });
+    world.deliver_all();
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    world.cut();
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.join();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_eq!((world.hosts[0].disk[3 * 4096], world.hosts[1].disk[3 * 4096]), (7, 7));
     assert_settled(&mut world);
 }

@@ -162,12 +162,12 @@ impl Program {
         self.requests.clear();
     }
 
-    /// It closes the device.
+    /// It closes the device; not if it is only about to open it.
     pub(super) fn close(&mut self, world: &mut World) {
         if let Some(client) = &self.client {
             world.close(client);
+            self.die();
         }
-        self.die();
     }
 
     /// Does what is to be done now.
