@@ -101,6 +101,7 @@ fn one(seed: u64, arguments: &Arguments) -> bool {
 struct Sum {
     requests: u64,
     compared: u64,
+    corrupted: u64,
     lasted: Duration,
     reach: Reach,
 }
@@ -150,10 +151,11 @@ fn many(arguments: &Arguments) -> bool {
     let sum = sum.into_inner().unwrap_or_default();
     println!(
         "{done} seeds in {seconds:.1} s ({:.0} a second): {failures} failed; {} requests answered, copies \
-         compared {} times, {:.1} days in the false world",
+         compared {} times, {} blocks changed on their way, {:.1} days in the false world",
         done as f64 / seconds,
         sum.requests,
         sum.compared,
+        sum.corrupted,
         sum.lasted.as_secs_f64() / 86_400.0
     );
     if arguments.reach || done >= CI_SEEDS {
@@ -171,6 +173,7 @@ fn add(sum: &Mutex<Sum>, report: &Report) {
     let Ok(mut sum) = sum.lock() else { return };
     sum.requests += report.requests;
     sum.compared += report.compared;
+    sum.corrupted += report.corrupted;
     sum.lasted += report.lasted;
     sum.reach.add(&report.reach);
 }

@@ -46,11 +46,18 @@ impl Node {
     }
 
     /// Answers a write that the disk refused. Whoever hears of it relies on the other disk from then on, and no
-    /// new generation tells of that: a disk that stays is durably Inconsistent before, lest it is taken for
-    /// UpToDate after a crash (T21, I35).
+    /// new generation tells of that yet: this one is durably Inconsistent before, lest it is taken for UpToDate
+    /// after a crash (T21, I35).
     pub(super) fn refuse_when_durable(&mut self, volume: VolumeId, answer: Work) {
-        if self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_none()) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let elsewhere = v.state.conn >= Conn::Connected && v.state.pdsk == Disk::UpToDate;
+        let usable = v.state.disk >= Disk::Inconsistent;
+        let Some(disk) = v.disk.as_deref_mut().filter(|_| usable || elsewhere) else {
             return self.run_work(answer);
+        };
+        if elsewhere && disk.options.on_io_error != OnIoError::PassOn {
+            disk.spoiled = true;
+            disk.set_flags(disk.flags());
         }
         self.worker.push_front([Work::SyncMeta { volume }, answer]);
     }

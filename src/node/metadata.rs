@@ -19,6 +19,8 @@ const LAZY_WRITE: Duration = Duration::from_secs(5);
 impl LocalDisk {
     /// Changes flags of the superblock.
     pub(super) fn set_flags(&mut self, word: u32) {
+        let good = flags::CONSISTENT | flags::WAS_UP_TO_DATE;
+        let word = if self.spoiled { word & !good } else { word };
         if self.superblock.flags.bits() != word {
             self.superblock.flags = crate::meta::superblock::MetaFlags::from_bits(word);
             self.dirty = true;

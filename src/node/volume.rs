@@ -73,6 +73,8 @@ pub(super) struct LocalDisk {
     pub(super) last_flush: bool,
     /// A bitmap or superblock write failed, or an I/O error struck: the disk is on its way out.
     pub(super) failed: bool,
+    /// It could not take a write that the other disk has, and is on its way out: nobody may call it good again.
+    pub(super) spoiled: bool,
 }
 
 impl LocalDisk {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::corruption::Corruption;
 use super::disk::{Device, SimDisk, bytes_of};
 use super::events::{Event, Events, HostId};
 use super::network::Network;
@@ -32,6 +33,10 @@ pub(super) struct Universe {
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
     /// The features that both nodes may agree on.
     pub(super) features: u32,
+    /// Block data between the nodes are changed on their way.
+    pub(super) corruption: Option<Corruption>,
+    /// How many were.
+    pub(super) corrupted: u64,
     /// Disk operations that were made to fail since somebody looked.
     pub(super) struck: Vec<Struck>,
     /// What the shells were asked to keep, and have not.
@@ -114,6 +119,8 @@ impl Universe {
             hosts: Default::default(),
             handlers_done: Vec::new(),
             features: u32::MAX,
+            corruption: None,
+            corrupted: 0,
             struck: Vec::new(),
             kept: Vec::new(),
         }

@@ -14,6 +14,7 @@
 
 pub mod chaos;
 pub mod client;
+mod corruption;
 pub mod disk;
 pub mod events;
 pub mod io;

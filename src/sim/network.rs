@@ -338,12 +338,23 @@ impl Universe {
     }
 
     pub(super) fn send(&mut self, socket: SocketKey, bytes: &[u8], payload: Option<&[u8]>) {
+        let changed = payload.and_then(|payload| self.corrupt(socket, payload));
+        let payload = changed.as_deref().or(payload);
         if let Some(stream) = self.network.stream(socket) {
             stream.out.extend(bytes);
             stream.out.extend(payload.unwrap_or_default());
             stream.said += (bytes.len() + payload.map_or(0, <[u8]>::len)) as u64;
             self.flush(socket);
         }
+    }
+
+    /// What becomes of block data on the way from one node to the other, if they do not arrive as they are.
+    fn corrupt(&mut self, socket: SocketKey, payload: &[u8]) -> Option<Vec<u8>> {
+        let corruption = self.corruption.as_mut()?;
+        let between = self.network.stream(socket).is_some_and(|s| matches!(s.peer_owner, Owner::Host(_)));
+        let changed = if between { corruption.strike(payload) } else { None };
+        self.corrupted += u64::from(changed.is_some());
+        changed
     }
 
     /// Remembers which packet a resource sent last, if it was to its peer.

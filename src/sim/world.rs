@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::client::{Answer, Client, Wish};
+use super::corruption::Corruption;
 use super::disk::{Device, SimDisk};
 use super::events::{Event, HostId};
 use super::io::{Failing, Pace, SimIo, SimSocket, Struck, Universe};
@@ -227,6 +228,18 @@ impl World {
         self.universe.borrow_mut().features = mask;
     }
 
+    /// From now on one block of so many changes on its way between the nodes, if somebody says how many (F9).
+    pub fn corrupt(&mut self, seed: u64, one_in: Option<u64>) {
+        let corruption = one_in.map(|one_in| Corruption::new(seed, one_in));
+        self.universe.borrow_mut().corruption = corruption;
+    }
+
+    /// How many have changed.
+    #[must_use]
+    pub fn corrupted(&self) -> u64 {
+        self.universe.borrow().corrupted
+    }
+
     /// How the network does from now on.
     pub fn set_weather(&mut self, weather: Weather) {
         self.universe.borrow_mut().weather = weather;
@@ -303,7 +316,8 @@ impl World {
         let node = Node::new("r0", options, self.now(), entropy);
         let io = SimIo { universe: Rc::clone(&self.universe), host };
         let journal = self.book.as_ref().map(|book| Journal::new(book, format!("r0@{host}")));
-        let resource = Resource::new(format!("r0@{host}"), Watched::new(node, journal));
+        let corrupts = self.universe.borrow().corruption.is_some();
+        let resource = Resource::new(format!("r0@{host}"), Watched::new(node, journal, corrupts));
         self.hosts[host].machine = Some(Machine { resource, io, completions: Vec::new() });
     }
 

@@ -208,6 +208,7 @@ impl Node {
             flushing: 0,
             last_flush: false,
             failed: false,
+            spoiled: false,
         }));
         let text = format!("attached to UUIDs {}", uuids_text(v.uuids()));
         if decided.full_sync {

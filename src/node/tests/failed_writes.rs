@@ -1,6 +1,7 @@
 //! Writes that a disk could not take, and copies that are about to be thrown away: nothing is answered that the next
 //! power failure would take back.
 
+use super::resyncing::is_consistent_on_disk;
 use super::*;
 use crate::config::options::{Fencing, OnIoError, Protocol};
 use crate::node::state::Conn;
@@ -274,4 +275,33 @@ fn a_refused_write_that_a_resync_has_brought_is_not_marked_again() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(world.bits(0), 0, "{}", world.logs());
     world.assert_equal_disks();
+}
+
+/// T21, I35: a loss of power may come before the peer has heard that the disk was given up.
+#[test]
+fn a_disk_that_is_given_up_is_durably_inconsistent_before_its_failed_write_is_answered() {
+    for policy in [OnIoError::Detach, OnIoError::CallLocalIoError] {
+        let mut world = World::new(plain());
+        world.disk_options.on_io_error = policy;
+        let mut world = world.in_sync();
+        world.write(0, 2, 1); // Its extent is in the activity log from now on.
+        world.settle();
+        world.hosts[0].fails = data_cannot_be_written;
+        world.hosts[0].keeps = writes_meta;
+        let write = world.submit(0, write_of(3, 7));
+        world.deliver_all();
+        assert_eq!(world.reply(0, write), None, "{}", world.logs());
+        world.hosts[0].fails = |_, _| None;
+        world.release(0);
+        world.settle();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "the other disk has it\n{}", world.logs());
+        assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
+        assert!(!is_consistent_on_disk(&world, 0), "{policy:?}");
+        world.hosts[0].apply_al();
+        world.attach(0);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert!(is_consistent_on_disk(&world, 0));
+        world.assert_equal_disks();
+    }
 }

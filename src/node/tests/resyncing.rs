@@ -35,7 +35,7 @@ fn is_consistent(superblock: &[u8]) -> bool {
 }
 
 /// What the superblock on a machine's disk says.
-fn is_consistent_on_disk(world: &World, host: usize) -> bool {
+pub(super) fn is_consistent_on_disk(world: &World, host: usize) -> bool {
     let at = superblock_byte();
     is_consistent(&world.hosts[host].disk[at..at + 4096])
 }

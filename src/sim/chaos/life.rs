@@ -69,6 +69,11 @@ impl Life {
         if options.journal {
             world.keep_journal();
         }
+        let mut chance = Random::new(seed ^ 0xc0de_0000_0000_0000);
+        if setup.net.data_integrity_alg.is_some() && chance.below(3) == 0 {
+            let one_in = 20 + chance.below(500);
+            world.corrupt(chance.next_u64(), Some(one_in));
+        }
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);
         }
@@ -123,6 +128,7 @@ impl Life {
             requests: self.requests,
             compared: self.compared,
             reach: self.reach,
+            corrupted: self.world.corrupted(),
             lasted: self.world.now().since(Moment::default()),
         }
     }

@@ -66,6 +66,8 @@ pub struct Report {
     pub requests: u64,
     /// How often the copies were compared and found equal.
     pub compared: u64,
+    /// Blocks that changed on their way between the nodes (F9).
+    pub corrupted: u64,
     /// What the faults met.
     pub reach: reach::Reach,
     /// How long it took in the false world.

@@ -23,6 +23,7 @@ impl Life {
     /// Heals everything; then both copies have to become equal, and hold what was promised.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.say(|| "── everything is healed".into());
+        self.world.corrupt(0, None);
         self.busy = false;
         self.heal();
         for round in 0..ROUNDS {

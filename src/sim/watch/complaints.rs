@@ -18,19 +18,23 @@ const EXCEPT: [&str; 5] = [
     "both nodes took the same side of the resync",
 ];
 
+/// What a network that changes block data excuses.
+const OF_CORRUPTION: &str = "block data does not match its digest";
+
 /// What else is said of a peer that is at fault.
 const OF_PEERS: [&str; 3] = ["not acked", "an answer (", "belongs to no request"];
 
-/// What is wrong with something that a node wants.
+/// What is wrong with something that a node wants. `corrupts`: the network changes block data.
 ///
 /// # Errors
 /// If it blames the peer.
-pub(super) fn check(effect: &Effect) -> Result<(), String> {
+pub(super) fn check(effect: &Effect, corrupts: bool) -> Result<(), String> {
     let Effect::Log { level, text, .. } = effect else { return Ok(()) };
     let says = |list: &[&str]| list.iter().any(|words| text.contains(words));
     let grave = matches!(level, LogLevel::Warn | LogLevel::Error);
     let blames = text.contains("(ProtocolError)") || says(&OF_PEERS);
-    if grave && blames && !says(&EXCEPT) {
+    let excused = says(&EXCEPT) || (corrupts && text.contains(OF_CORRUPTION));
+    if grave && blames && !excused {
         return Err(format!("a node blames the other one (I22, I24): {text}"));
     }
     Ok(())
@@ -46,12 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn only_disks_and_generations_excuse_a_protocol_error() {
-        assert!(check(&lost("an ack for sector 8 that belongs to no request")).is_err());
+    fn only_disks_generations_and_the_network_excuse_a_protocol_error() {
+        assert!(check(&lost("an ack for sector 8 that belongs to no request"), true).is_err());
         for why in EXCEPT {
-            assert_eq!(check(&lost(why)), Ok(()));
+            assert_eq!(check(&lost(why), false), Ok(()));
         }
+        assert!(check(&lost(OF_CORRUPTION), false).is_err());
+        assert_eq!(check(&lost(OF_CORRUPTION), true), Ok(()));
         let text = "connection lost (BrokenPipe): the peer closed it".to_owned();
-        assert_eq!(check(&Effect::Log { level: LogLevel::Warn, volume: None, text }), Ok(()));
+        assert_eq!(check(&Effect::Log { level: LogLevel::Warn, volume: None, text }, false), Ok(()));
     }
 }

@@ -37,16 +37,18 @@ pub struct Watched {
     /// I/O was suspended before the last input, and is after it.
     frozen: bool,
     inputs: u32,
+    corrupts: bool,
     journal: Option<Journal>,
     wrong: Option<String>,
 }
 
 impl Watched {
     /// Watches this core from its beginning on, and writes down what goes in and out if there is a journal.
+    /// `corrupts`: block data may change on their way, and it may say so.
     #[must_use]
-    pub fn new(node: Node, journal: Option<Journal>) -> Self {
+    pub fn new(node: Node, journal: Option<Journal>, corrupts: bool) -> Self {
         let (answers, tap) = (Answers::default(), Tap::default());
-        Self { node, answers, tap, frozen: false, inputs: 0, journal, wrong: None }
+        Self { node, answers, tap, frozen: false, inputs: 0, corrupts, journal, wrong: None }
     }
 
     /// The core.
@@ -104,7 +106,7 @@ impl Watched {
                 }
                 Ok(())
             }
-            Effect::Log { .. } => complaints::check(effect),
+            Effect::Log { .. } => complaints::check(effect, self.corrupts),
             Effect::Disk { .. }
             | Effect::Speak { .. }
             | Effect::Hold { .. }
