@@ -224,6 +224,9 @@ impl Node {
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key) else { continue };
             if req.net.used && !req.net.done {
+                // A resync will write the old block over what only an Inconsistent disk has.
+                let good = self.volumes.get(&req.volume).is_some_and(|v| v.state.disk == Disk::UpToDate);
+                req.spoiled |= req.kind.is_write() && !req.completed && !good;
                 if req.net.pending
                     && !req.net.lost
                     && let Some(v) = self.volumes.get_mut(&req.volume)

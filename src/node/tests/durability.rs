@@ -106,7 +106,7 @@ fn a_barrier_is_not_acked_while_the_flush_that_covers_it_is_under_way() {
 }
 
 #[test]
-fn a_resync_to_a_primary_ends_although_its_writes_are_answered_before_the_peer_has_them() {
+fn a_resync_to_a_primary_ends_although_its_writes_are_slow_at_the_peer() {
     // I28: the source must not be asked for a block that it is still to write.
     const SLOW_BLOCK: u64 = 700;
     let mut world = World::synced(protocol(Protocol::A));
@@ -117,11 +117,13 @@ fn a_resync_to_a_primary_ends_although_its_writes_are_answered_before_the_peer_h
         DiskOp::Write { offset, .. } => *offset == SLOW_BLOCK * 4096,
         DiskOp::Read { .. } | DiskOp::Flush | DiskOp::Discard { .. } | DiskOp::Zero { .. } => false,
     };
-    world.write(0, SLOW_BLOCK, 9);
+    let write = world.submit(0, write_of(SLOW_BLOCK, 9));
     let until = world.now.after(std::time::Duration::from_secs(2));
     while world.now < until && world.step() {}
+    assert_eq!(world.reply(0, write), None, "the disk of a target is no good one, whatever the protocol");
     world.release(1);
     world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)));
     world.assert_states(
         "Connected Primary/Secondary UpToDate/UpToDate",
         "Connected Secondary/Primary UpToDate/UpToDate",

@@ -305,3 +305,19 @@ fn a_disk_that_is_given_up_is_durably_inconsistent_before_its_failed_write_is_an
         world.assert_equal_disks();
     }
 }
+
+/// I3: a Primary that is the target of a resync loses the source before that has the write.
+#[test]
+fn a_write_that_only_the_target_of_a_resync_has_is_not_answered_as_done() {
+    let mut world = lenient();
+    let outcome = world.command(0, Command::Invalidate { volume: VOLUME });
+    assert!(outcome.is_success(), "{outcome:?}\n{}", world.logs());
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Read { .. });
+    world.hosts[1].ends.values_mut().for_each(|end| end.held = true);
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 7), "{}", world.logs());
+    world.cut();
+    assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
+}

@@ -89,6 +89,15 @@ impl Oracle {
         }
     }
 
+    /// The client was told that its write failed: whoever has seen it may see again what was there before.
+    pub fn failed(&mut self, id: WriteId) {
+        let write = &self.writes[id as usize - 1];
+        for copy in &mut self.copies {
+            let sectors = copy.range_mut(write.first..write.first + write.sectors);
+            sectors.filter(|(_, must)| must.seen == write.submitted).for_each(|(_, must)| must.seen = 0);
+        }
+    }
+
     /// The client was told that its write is done, and the program of this node has received it (I2): as long
     /// as that lives, and can write, it will be on its copy.
     pub fn received(&mut self, id: WriteId, by: HostId) {
@@ -336,6 +345,19 @@ mod tests {
         assert!(reads(&mut oracle, second) && !reads(&mut oracle, first));
         oracle.killed(0);
         assert!(reads(&mut oracle, first), "it was not promised");
+    }
+
+    #[test]
+    fn what_a_client_has_seen_of_a_write_that_failed_may_go_away() {
+        let mut oracle = Oracle::default();
+        let first = oracle.submit(5, 1, false);
+        oracle.done(first, [0], false);
+        let second = oracle.submit(5, 1, false);
+        assert!(reads(&mut oracle, second) && !reads(&mut oracle, first));
+        oracle.failed(first);
+        assert!(!reads(&mut oracle, first), "another write");
+        oracle.failed(second);
+        assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
     }
 
     #[test]

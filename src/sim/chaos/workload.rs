@@ -271,7 +271,10 @@ impl Program {
                 .push(format!("{} is answered {}: {kind}, error {}", self.host, answer.cookie, answer.error));
         }
         if answer.error != 0 {
-            return Ok(()); // A write that failed may be there or not.
+            if let Kind::Write { id, .. } = kind {
+                oracle.failed(id); // It may be there or not.
+            }
+            return Ok(());
         }
         let host = self.host;
         let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
