@@ -28,7 +28,8 @@ impl Node {
         self.tell_the_peer(volume, old, new, &mut steps);
         if entered(old, new, |s| s.conn == Conn::WFBitMapS) {
             // Behind the state: a peer that had seen older generations decides anew.
-            steps.push(Work::SendBitmap { volume, gate_closed: false }); // A8
+            let exchange = self.volumes.get(&volume).map_or(0, |v| v.exchange);
+            steps.push(Work::SendBitmap { volume, exchange, gate_closed: false }); // A8
         }
         self.after_disk_change(volume, old, new, &mut steps); // A18 to A20
         if Conn::Connected < old.conn && old.conn < Conn::Ahead && new.conn == Conn::Connected {

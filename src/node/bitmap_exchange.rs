@@ -4,6 +4,7 @@
 use super::Node;
 use super::rules::Manner;
 use super::state::{Conn, Disk, StateChange};
+use super::volume::Volume;
 use super::worker::Work;
 use crate::units::{BitIndex, VolumeId, bits_of};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
@@ -54,14 +55,15 @@ impl Node {
     }
 
     fn bitmap_received(&mut self, volume: VolumeId, conn: Conn) {
+        let exchange = self.volumes.get(&volume).map_or(0, |v| v.exchange);
         match conn {
             Conn::WFBitMapT => {
-                self.worker.push(Work::SendBitmap { volume, gate_closed: false });
-                self.worker.push(Work::WaitSyncUuid { volume });
+                self.worker.push(Work::SendBitmap { volume, exchange, gate_closed: false });
+                self.worker.push(Work::WaitSyncUuid { volume, exchange });
             }
             Conn::WFBitMapS => {
                 // Behind the sending of our own, which may still wait for requests under way.
-                self.worker.push(Work::StartResync { volume, side: Conn::SyncSource });
+                self.worker.push(Work::StartResync { volume, exchange, side: Conn::SyncSource });
             }
             other => self.protocol_error(&format!("unexpected cstate ({other}) in receive_bitmap")),
         }
@@ -70,23 +72,24 @@ impl Node {
     /// Work: sends the whole bitmap, piece by piece, each once the network took the one before. No
     /// request is admitted meanwhile, and none is under way: every later write is in it, or announced
     /// after it (T41, D154). Returns the piece again while there is something to wait for.
-    pub(super) fn send_bitmap(&mut self, volume: VolumeId, gate_closed: bool) -> Option<Work> {
+    pub(super) fn send_bitmap(&mut self, volume: VolumeId, exchange: u64, gate_closed: bool) -> Option<Work> {
         let waits = self.link().bitmap_unsent;
         let v = self.volumes.get_mut(&volume)?;
-        if !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
-            v.bitmap_out = None;
+        let void = v.exchange != exchange || (!gate_closed && v.bitmap_sent_for == exchange);
+        if void || !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
             if gate_closed {
                 v.gate -= 1;
                 self.retry_parked = true;
             }
             return None;
         }
+        v.bitmap_sent_for = exchange;
         if !gate_closed {
             v.gate += 1;
         }
         // A flush changes nothing, and may wait for barriers of another volume's writes, which go behind this.
         if v.live > v.flushes.len() as u32 || waits {
-            return Some(Work::SendBitmap { volume, gate_closed: true });
+            return Some(Work::SendBitmap { volume, exchange, gate_closed: true });
         }
         if self.send_bitmap_piece(volume) {
             if let Some(v) = self.volumes.get_mut(&volume) {
@@ -97,7 +100,7 @@ impl Node {
             return None;
         }
         self.link_mut().bitmap_unsent = true;
-        Some(Work::SendBitmap { volume, gate_closed: true })
+        Some(Work::SendBitmap { volume, exchange, gate_closed: true })
     }
 
     /// Sends the next packets of the bitmap. Whether they were the last.
@@ -118,8 +121,9 @@ impl Node {
     }
 
     /// Work: the merged bitmap is sent: wait for the sync UUID (S67).
-    pub(super) fn wait_sync_uuid(&mut self, volume: VolumeId) {
-        if self.volumes.get(&volume).is_some_and(|v| v.state.conn == Conn::WFBitMapT) {
+    pub(super) fn wait_sync_uuid(&mut self, volume: VolumeId, exchange: u64) {
+        let waits = |v: &Volume| v.exchange == exchange && v.state.conn == Conn::WFBitMapT;
+        if self.volumes.get(&volume).is_some_and(waits) {
             self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
             self.try_sync_uuid(volume);
         }

@@ -103,6 +103,9 @@ impl Node {
         {
             v.marks.consider_resync = true; // The peer was forced up (S21.11).
         }
+        if old.conn != new.conn && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&new.conn) {
+            v.begin_exchange();
+        }
         self.refresh_flags(volume, old, new);
         self.note_lost_target(volume, old, new);
         if self.loses_peer_data(volume, old, new)

@@ -308,7 +308,9 @@ impl Node {
         {
             return self.skip_initial_sync(volume, current);
         }
-        if disk < Disk::Consistent && (role == Role::Primary || conn >= Conn::Connected) {
+        // Clients see the peer's data, unless nobody may read them.
+        let shown = conn < Conn::Connected || pdsk != Disk::Inconsistent;
+        if disk < Disk::Consistent && shown && (role == Role::Primary || conn >= Conn::Connected) {
             v.exposed_uuid = current;
         }
     }

@@ -221,8 +221,8 @@ impl Volume {
 
 impl Node {
     /// Work: is about to become source or target; a handler may have something against it (S58).
-    pub(super) fn start_resync(&mut self, volume: VolumeId, side: Conn) {
-        let Some(v) = self.volumes.get(&volume) else { return };
+    pub(super) fn start_resync(&mut self, volume: VolumeId, exchange: u64, side: Conn) {
+        let Some(v) = self.volumes.get(&volume).filter(|v| v.exchange == exchange) else { return };
         if v.state.conn.is_resync_or_verify() {
             return self.say(LogLevel::Warn, Some(volume), "Resync already running!");
         }
@@ -233,12 +233,15 @@ impl Node {
         self.worker.push_front([
             Work::SyncMeta { volume },
             Work::RunHandler { name, volume },
-            Work::BeginResync { volume, side },
+            Work::BeginResync { volume, exchange, side },
         ]);
     }
 
     /// Work: becomes source or target, unless the handler that was just run forbids it (S58).
-    pub(super) fn begin_resync(&mut self, volume: VolumeId, side: Conn) {
+    pub(super) fn begin_resync(&mut self, volume: VolumeId, exchange: u64, side: Conn) {
+        if self.volumes.get(&volume).is_none_or(|v| v.exchange != exchange) {
+            return; // The nodes have met anew while the handler ran.
+        }
         let target = side == Conn::SyncTarget;
         match (self.worker.handler_exit(), target) {
             (..=0, _) => {}
@@ -347,20 +350,22 @@ impl Node {
         }
         v.set_current(uuid);
         v.set_bitmap_uuid(0);
-        let text = format!("updated sync uuid {}", uuids_text(v.uuids()));
+        let (exchange, text) = (v.exchange, format!("updated sync uuid {}", uuids_text(v.uuids())));
         self.say(LogLevel::Info, Some(volume), text);
-        self.worker.push(Work::StartResync { volume, side: Conn::SyncTarget });
+        self.worker.push(Work::StartResync { volume, exchange, side: Conn::SyncTarget });
     }
 
     /// Work: all bits are set for a full sync by command (A18).
     pub(super) fn full_sync_ready(&mut self, volume: VolumeId) {
-        match self.volumes.get(&volume).map(|v| v.state.conn) {
-            Some(Conn::StartingSyncT) => {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        let exchange = v.exchange;
+        match v.state.conn {
+            Conn::StartingSyncT => {
                 self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
                 self.try_sync_uuid(volume);
             }
-            Some(Conn::StartingSyncS) => {
-                self.worker.push(Work::StartResync { volume, side: Conn::SyncSource });
+            Conn::StartingSyncS => {
+                self.worker.push(Work::StartResync { volume, exchange, side: Conn::SyncSource });
             }
             _ => {}
         }

@@ -62,6 +62,9 @@ struct Host {
     keeps: fn(Device, &DiskOp) -> bool,
     /// Those that do, not carried out yet.
     kept: VecDeque<(Ticket, Device, DiskOp)>,
+    /// Calls of handlers stay under way, these ones.
+    slow_handlers: bool,
+    calls: Vec<u64>,
     /// Which operations fail, and how.
     fails: fn(Device, &DiskOp) -> Option<DiskFault>,
     /// The operations, in the order in which they began.
@@ -114,6 +117,8 @@ impl Host {
             replies: BTreeMap::new(),
             done: VecDeque::new(),
             keeps: |_, _| false,
+            slow_handlers: false,
+            calls: Vec::new(),
             kept: VecDeque::new(),
             fails: |_, _| None,
             began: Vec::new(),
@@ -301,6 +306,14 @@ impl World {
         }
     }
 
+    /// Lets the handlers under way end.
+    fn end_handlers(&mut self, host: usize) {
+        self.hosts[host].slow_handlers = false;
+        for call in std::mem::take(&mut self.hosts[host].calls) {
+            self.input(host, Input::HandlerDone { call, exit: 0 });
+        }
+    }
+
     fn request(&mut self, host: usize, request: Request) -> Result<Option<Buf>, ReplyError> {
         let id = self.submit(host, request);
         for _ in 0..10_000 {
@@ -374,6 +387,9 @@ impl World {
                 Effect::CloseSocket(socket) => self.close(host, socket),
                 Effect::CommandDone { id, outcome } => {
                     self.hosts[host].outcomes.insert(id.0, outcome);
+                }
+                Effect::Handler { call, .. } if self.hosts[host].slow_handlers => {
+                    self.hosts[host].calls.push(call);
                 }
                 Effect::Handler { call, .. } => {
                     self.hosts[host].node.handle(self.now, Input::HandlerDone { call, exit: 0 });

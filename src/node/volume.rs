@@ -141,6 +141,10 @@ pub(super) struct Volume {
     pub(super) verify_wish: Wish,
     /// Number of the last block of a verify.
     pub(super) verify_blocks: u64,
+    /// Ways into a resync that were begun: what was queued for an earlier one, which came to nothing, is void.
+    pub(super) exchange: u64,
+    /// The one for which the own bitmap was, or is being, sent.
+    pub(super) bitmap_sent_for: u64,
     pub(super) bitmap_in: Option<BitmapReceiver>,
     /// How far the own bitmap is sent, between two pieces.
     pub(super) bitmap_out: Option<BitmapSender>,
@@ -229,6 +233,8 @@ impl Volume {
             verify: None,
             verify_wish: Wish::default(),
             verify_blocks: 0,
+            exchange: 0,
+            bitmap_sent_for: 0,
             bitmap_in: None,
             bitmap_out: None,
             seq_sent: 0,
@@ -266,6 +272,13 @@ impl Volume {
         let mut unrouted = std::mem::take(&mut self.postponed);
         unrouted.extend(waiting);
         unrouted
+    }
+
+    /// A way into a resync begins, with a bitmap exchange or without one.
+    pub(super) fn begin_exchange(&mut self) {
+        self.exchange += 1;
+        self.bitmap_in = None;
+        self.bitmap_out = None;
     }
 
     /// Number of out-of-sync bits; 0 without a disk.

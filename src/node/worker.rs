@@ -71,16 +71,16 @@ pub(super) enum Work {
     Send { socket: SocketId, volume: VolumeId, packet: Box<Packet>, payload: Option<Buf> },
     /// The write of protocol A before this is queued on its socket (D30).
     AwaitNetwork { socket: SocketId, key: ReqKey },
-    /// Send the bitmap, if the volume still waits for that.
-    SendBitmap { volume: VolumeId, gate_closed: bool },
+    /// Send the bitmap, if the volume still waits for that in this exchange.
+    SendBitmap { volume: VolumeId, exchange: u64, gate_closed: bool },
     /// The bitmap is sent: merge is over, wait for the sync UUID (S67).
-    WaitSyncUuid { volume: VolumeId },
+    WaitSyncUuid { volume: VolumeId, exchange: u64 },
     /// Take over the sync UUID and begin as target (S57).
     TakeSyncUuid { volume: VolumeId, uuid: u64 },
     /// Prepare to begin the resync: the handler first (S58).
-    StartResync { volume: VolumeId, side: Conn },
+    StartResync { volume: VolumeId, exchange: u64, side: Conn },
     /// Begin the resync, if the handler just run has nothing against it (S58).
-    BeginResync { volume: VolumeId, side: Conn },
+    BeginResync { volume: VolumeId, exchange: u64, side: Conn },
     /// Call a handler that something else waits for.
     CallHandler { call: u64, name: &'static str, volume: Option<VolumeId> },
     /// Run a handler and wait for it.
@@ -257,15 +257,15 @@ impl Node {
                 self.effects.push_back(Effect::Send { socket, volume, packet: *packet, payload });
             }
             Work::AwaitNetwork { key, .. } => self.link_mut().unsent.push(key),
-            Work::SendBitmap { volume, gate_closed } => {
-                if let Some(wait) = self.send_bitmap(volume, gate_closed) {
+            Work::SendBitmap { volume, exchange, gate_closed } => {
+                if let Some(wait) = self.send_bitmap(volume, exchange, gate_closed) {
                     self.let_thaw(volume, wait);
                 }
             }
-            Work::WaitSyncUuid { volume } => self.wait_sync_uuid(volume),
+            Work::WaitSyncUuid { volume, exchange } => self.wait_sync_uuid(volume, exchange),
             Work::TakeSyncUuid { volume, uuid } => self.take_sync_uuid(volume, uuid),
-            Work::StartResync { volume, side } => self.start_resync(volume, side),
-            Work::BeginResync { volume, side } => self.begin_resync(volume, side),
+            Work::StartResync { volume, exchange, side } => self.start_resync(volume, exchange, side),
+            Work::BeginResync { volume, exchange, side } => self.begin_resync(volume, exchange, side),
             Work::CallHandler { call, name, volume } => {
                 self.effects.push_back(Effect::Handler { call, name, volume });
             }

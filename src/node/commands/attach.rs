@@ -9,7 +9,7 @@ use super::super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::super::input::DiskFault;
 use super::super::rules::{Manner, StateResult};
 use super::super::shadow::Shadow;
-use super::super::state::{Conn, Disk, StateChange};
+use super::super::state::{Conn, Disk, Role, StateChange};
 use super::super::tickets::Purpose;
 use super::super::uuids::uuids_text;
 use super::super::volume::LocalDisk;
@@ -181,7 +181,10 @@ impl Node {
             pdsk: state.pdsk,
             fencing: options.fencing != Fencing::DontCare,
         });
-        v.marks.crashed_primary = decided.crashed_primary;
+        // A Primary that gets its disk back did not crash (S37.9), but no new generation tells of the bits that
+        // its activity log has left.
+        let has_bits = state.role == Role::Primary && bitmap.count() > 0;
+        v.marks.crashed_primary = decided.crashed_primary || has_bits;
         v.marks.use_degr_wfc = decided.use_degr_wfc;
         v.marks.target_unheard = decided.target_unheard && state.conn < Conn::Connected;
         v.marks.io_error = false;

@@ -241,6 +241,33 @@ fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
     }
 }
 
+/// W100: nothing of a connection that is over is waited for.
+#[test]
+fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answered() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.hosts[0].ends.values_mut().for_each(|end| end.held = true);
+    world.hosts[1].fails = |device, op| {
+        (device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush))
+            .then_some(DiskFault::Os(5))
+    };
+    world.hosts[1].apply_al();
+    let options = Box::new(world.disk_options.clone());
+    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
+    let command = Command::Attach { volume: VOLUME, disk, options };
+    world.input(1, Input::Command { id: CommandId(998), command });
+    world.deliver_all();
+    assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
+    world.cut();
+    world.join();
+    world.hosts[1].fails = |_, _| None;
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+}
+
 /// W100: the answer to an attach that failed meanwhile is not taken for the answer to the next one.
 #[test]
 fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {

@@ -229,3 +229,21 @@ fn a_write_that_was_for_the_peer_alone_gets_to_the_disk_that_came_back() {
     assert_eq!((world.hosts[0].disk[3 * 4096], world.hosts[1].disk[3 * 4096]), (7, 7));
     assert_settled(&mut world);
 }
+
+/// T4: what its activity log has left of a disk that comes back while I/O is frozen is made good.
+#[test]
+fn a_disk_that_came_back_while_frozen_leaves_no_marks_behind() {
+    let mut world = patient_with(Fencing::ResourceAndStonith);
+    world.write(0, 3, 7);
+    world.cut();
+    world.input(
+        0,
+        Input::Command { id: CommandId(999), command: Command::Detach { volume: VOLUME, force: true } },
+    );
+    world.settle();
+    world.hosts[0].apply_al();
+    world.attach(0);
+    assert!(world.bits(0) > 0, "{}", world.logs());
+    world.join();
+    assert_settled(&mut world);
+}

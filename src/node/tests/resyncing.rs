@@ -307,3 +307,31 @@ fn a_part_of_a_block_does_not_make_it_in_sync() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
 }
+
+/// S58: the nodes have met anew, and what the handler was asked about is over.
+#[test]
+fn a_handler_that_ends_late_does_not_begin_the_next_run() {
+    let mut world = joined(0..8);
+    world.hosts[1].slow_handlers = true;
+    world.step_until(|world| !world.hosts[1].calls.is_empty());
+    assert!(world.hosts[1].state().starts_with("WFSyncUUID"), "{}", world.logs());
+    let command = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(998), command });
+    world.deliver_all();
+    assert!(
+        world.hosts[1].state().starts_with("Connected Secondary/Primary Inconsistent/"),
+        "{}",
+        world.logs()
+    );
+    world.hosts[0].apply_al();
+    let options = Box::new(world.disk_options.clone());
+    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
+    let command = Command::Attach { volume: VOLUME, disk, options };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.step_until(|world| world.hosts[1].state().starts_with("WFBitMapT"));
+    world.end_handlers(1);
+    world.settle();
+    assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
