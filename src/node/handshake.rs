@@ -177,9 +177,9 @@ impl Node {
     /// its attach comes to nothing (S32.8).
     pub(super) fn receive_state(&mut self, volume: VolumeId, word: u32, peer: State, aborted: Option<Disk>) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if peer.pdsk > Disk::Failed {
-            v.marks.attach_unanswered = false;
-        }
+        // Its UUIDs came before it, or it has no disk to send a bitmap of; or it names the disk as announced.
+        let answers = v.peer_uuids.is_some() || peer.disk < Disk::Negotiating || peer.pdsk > Disk::Failed;
+        v.marks.attach_unanswered &= !answers;
         let os = v.state;
         let peer_flags = v.peer_uuids.map_or(0, |uuids| uuids.flags);
         let said = aborted.unwrap_or_else(|| real_peer_disk(peer.disk, peer_flags));
