@@ -32,7 +32,7 @@ impl Node {
     pub(super) fn activate(&mut self, volume: VolumeId, admitted: Admitted) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(extent) = extent_of(&admitted.parked.request) else { return };
-        if v.marks.al_suspended || v.usable_disk().is_none() {
+        if v.marks.al_suspended || !v.has_usable_disk() {
             return self.route_write(volume, admitted, false);
         }
         let (first, last) = extent.al_extents();

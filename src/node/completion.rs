@@ -61,7 +61,7 @@ impl Node {
             return self.end_local(key, false); // A failed discard changes nothing but the bits (D163).
         }
         self.write_fault(volume, fault, "a write");
-        let stays = self.volumes.get_mut(&volume).is_some_and(|v| v.usable_disk().is_some());
+        let stays = self.volumes.get(&volume).is_some_and(Volume::has_usable_disk);
         self.refuse_when_durable(volume, Work::LocalWriteFailed { key });
         if spoiled && stays {
             self.compare_bits_anew();
@@ -302,7 +302,7 @@ impl Node {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let v = self.volumes.get(&req.volume);
             let mirrored = v.is_some_and(|v| v.state.mirrors_writes());
-            let has_disk = v.is_some_and(|v| v.state.disk >= Disk::Inconsistent && v.disk.is_some());
+            let has_disk = v.is_some_and(Volume::has_usable_disk);
             if req.completed {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };

@@ -91,7 +91,7 @@ impl Node {
             return self.protocol_error(&text);
         };
         let overlaps_own = v.ranges.written(extent);
-        if v.usable_disk().is_none() {
+        if !v.has_usable_disk() {
             return self.refuse_peer_write(volume, &write, data.as_ref().map_or(0, |d| d.len() as u32));
         }
         if overlaps_own && self.refuse_conflicting(volume, extent, &write) {

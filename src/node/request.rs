@@ -95,6 +95,13 @@ impl Node {
         }
     }
 
+    /// New requests wait, until it is opened as often as it was closed.
+    pub(super) fn close_gate(&mut self, volume: VolumeId) {
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.gate += 1;
+        }
+    }
+
     /// Work: lets new requests in.
     pub(super) fn open_gate(&mut self, volume: VolumeId) {
         if let Some(v) = self.volumes.get_mut(&volume) {
@@ -155,7 +162,7 @@ impl Node {
     fn start_flush(&mut self, volume: VolumeId, id: RequestId) {
         let epoch = self.hurry_barriers(volume);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let local = v.usable_disk().is_some();
+        let local = v.has_usable_disk();
         v.flushes.push(PendingFlush { id, local: (!local).then_some(false), epoch });
         if local {
             self.start_disk(volume, Device::Data, DiskOp::Flush, Purpose::ClientFlush { id });

@@ -49,7 +49,7 @@ impl Node {
         let Some(v) = self.volumes.get(&volume) else { return };
         let state = v.state;
         let writable = state.disk == Disk::UpToDate || state.pdsk == Disk::UpToDate;
-        let has_disk = state.disk >= Disk::Inconsistent && v.disk.is_some();
+        let has_disk = v.has_usable_disk();
         let mirror = writable && state.mirrors_writes() && self.peer_takes(kind, extent);
         let key = self.log.push(Req {
             id: parked.id,
@@ -133,7 +133,8 @@ impl Node {
         let (volume, kind, extent, fua, epoch, data) =
             (req.volume, req.kind, req.extent, req.fua, req.epoch, req.data.clone());
         self.log.count_sent(epoch);
-        let flags = self.write_flags(volume, fua);
+        let protocol = self.protocol_of_write(volume);
+        let flags = self.write_flags(volume, protocol, fua);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let (sector, block_id, seq) = (extent.start(), key.block_id(), v.next_seq());
         let size = extent.bytes() as u32;
@@ -158,7 +159,7 @@ impl Node {
             v.counters.pe += 1;
         }
         self.send_data(volume, packet, payload);
-        if self.protocol_of_write(volume) == Protocol::A {
+        if protocol == Protocol::A {
             self.await_network(key);
         }
     }
@@ -182,8 +183,8 @@ impl Node {
     }
 
     /// The flags of a write packet (D26, W123).
-    fn write_flags(&self, volume: VolumeId, fua: bool) -> DpFlags {
-        let ack = match self.protocol_of_write(volume) {
+    fn write_flags(&self, volume: VolumeId, protocol: Protocol, fua: bool) -> DpFlags {
+        let ack = match protocol {
             Protocol::A => DpFlags(0),
             Protocol::B => DpFlags::SEND_RECEIVE_ACK,
             Protocol::C => DpFlags::SEND_WRITE_ACK,

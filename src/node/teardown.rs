@@ -104,7 +104,6 @@ impl Node {
         link.in_sync_writes.clear();
         for v in self.volumes.values_mut() {
             v.peer_uuids = None;
-            v.marks.attach_unanswered = false;
             v.bitmap_in = None;
             v.counters.ua = 0;
         }

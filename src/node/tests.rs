@@ -240,11 +240,21 @@ impl World {
         self.attach_disk(host, DISK_BYTES as u64, MetaPlace::Internal);
     }
 
+    fn attach_command(&self, data_bytes: u64, meta: MetaPlace) -> Command {
+        let options = Box::new(self.disk_options.clone());
+        Command::Attach { volume: VOLUME, disk: facts(data_bytes, meta), options }
+    }
+
+    /// Applies the activity log and begins to attach the disk; this command's outcome is not waited for.
+    fn begin_attach(&mut self, host: usize, id: u64) {
+        self.hosts[host].apply_al();
+        let command = self.attach_command(DISK_BYTES as u64, MetaPlace::Internal);
+        self.input(host, Input::Command { id: CommandId(id), command });
+    }
+
     fn attach_disk(&mut self, host: usize, data_bytes: u64, meta: MetaPlace) {
-        let disk = facts(data_bytes, meta);
-        let options = self.disk_options.clone();
-        let outcome =
-            self.command(host, Command::Attach { volume: VOLUME, disk, options: Box::new(options) });
+        let command = self.attach_command(data_bytes, meta);
+        let outcome = self.command(host, command);
         assert!(outcome.is_success(), "{outcome:?}\n{}", self.logs());
     }
 
@@ -304,6 +314,11 @@ impl World {
             let result = host.operate(device, op);
             host.done.push_back((ticket, result));
         }
+    }
+
+    /// What was sent to a node stays on its way, or arrives from now on.
+    fn hold(&mut self, host: usize, held: bool) {
+        self.hosts[host].ends.values_mut().for_each(|end| end.held = held);
     }
 
     /// Lets the handlers under way end.

@@ -130,7 +130,8 @@ impl Req {
 
     /// Whether one of its legs succeeded (D31), on a good disk.
     pub(super) const fn succeeded(&self) -> bool {
-        !self.spoiled && (matches!(self.local, LocalLeg::Done { ok: true }) || self.net.ok)
+        let Copies { local, peer } = self.copies();
+        !self.spoiled && (local || peer)
     }
 
     /// Which of its copies are good.

@@ -131,9 +131,8 @@ impl Node {
         if let Some(v) = self.volumes.get_mut(&volume).filter(|v| v.state.conn < Conn::Connected) {
             _ = v.distrust_peer(); // If that was not decided when it was lost.
         }
-        let due = self.volumes.get(&volume).is_some_and(|v| {
-            v.state.disk >= Disk::Inconsistent && v.disk.is_some() && v.lacks_own_generation()
-        });
+        let due = |v: &Volume| v.has_usable_disk() && v.lacks_own_generation();
+        let due = self.volumes.get(&volume).is_some_and(due);
         let mut steps = vec![Work::GenerationDurable { volume }];
         if due {
             self.make_current_uuid(volume);

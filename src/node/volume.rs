@@ -247,8 +247,13 @@ impl Volume {
 
     /// The disk, if its state is Inconsistent or better: data I/O and bitmap work need that.
     pub(super) fn usable_disk(&mut self) -> Option<&mut LocalDisk> {
-        let usable = self.state.disk >= Disk::Inconsistent;
+        let usable = self.has_usable_disk();
         self.disk.as_deref_mut().filter(|_| usable)
+    }
+
+    /// Whether there is a disk in such a state.
+    pub(super) fn has_usable_disk(&self) -> bool {
+        self.state.disk >= Disk::Inconsistent && self.disk.is_some()
     }
 
     /// The disk, if its bitmap is in use: also while the handshake of a late attach decides.

@@ -56,13 +56,13 @@ struct Found {
 impl Node {
     /// `attach`.
     pub(super) fn step_attach(&mut self, job: &mut Job) -> Option<Outcome> {
-        if matches!(job.stage, Stage::Start) && self.is_attach_unanswered(job) {
-            return None;
-        }
-        if matches!(job.stage, Stage::Start)
-            && let Some(refused) = self.start_attach(job)
-        {
-            return Some(refused);
+        if matches!(job.stage, Stage::Start) {
+            if self.is_attach_unanswered(job) {
+                return None;
+            }
+            if let Some(refused) = self.start_attach(job) {
+                return Some(refused);
+            }
         }
         let Stage::Attaching(attach) = &mut job.stage else { return None };
         if attach.reading {
@@ -243,7 +243,7 @@ impl Node {
             self.worker.push(Work::SetAllBits { volume });
         }
         // The superblock says "attached" before any I/O (M93), and a grown bitmap is on disk.
-        self.gate(volume, true);
+        self.close_gate(volume);
         self.worker.push(Work::WriteBitmap { volume, all: false });
         self.worker.push(Work::SyncMeta { volume });
         self.worker.push(Work::OpenGate { volume });
@@ -275,7 +275,7 @@ impl Node {
         }
         let Stage::Asking { request, .. } = &mut job.stage else { return None };
         let result = self.poll_request(request)?;
-        self.gate(volume, false);
+        self.open_gate(volume);
         match result {
             StateResult::Success | StateResult::NothingToDo => {
                 job.stage = Stage::Detaching;

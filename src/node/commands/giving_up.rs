@@ -10,7 +10,7 @@ impl Node {
     /// will be the only one, and must not be one that it loses with its power (T38). Whether all that is so.
     pub(super) fn is_peer_copy_durable(&mut self, volume: VolumeId, job: &mut Job) -> bool {
         if matches!(job.stage, Stage::Start) {
-            self.gate(volume, true);
+            self.close_gate(volume);
             job.stage = Stage::Draining;
         }
         let Some(v) = self.volumes.get(&volume) else { return true };
@@ -28,13 +28,5 @@ impl Node {
             return false;
         }
         true
-    }
-
-    /// Closes or opens the gate for new requests.
-    pub(super) fn gate(&mut self, volume: VolumeId, close: bool) {
-        if let Some(v) = self.volumes.get_mut(&volume) {
-            v.gate = if close { v.gate + 1 } else { v.gate.saturating_sub(1) };
-            self.retry_parked = true;
-        }
     }
 }

@@ -182,9 +182,7 @@ impl Node {
             }
         }
         // Clients may open it at once, but not write before that (M86).
-        if let Some(v) = self.volumes.get_mut(&volume) {
-            v.gate += 1;
-        }
+        self.close_gate(volume);
         self.worker.push(Work::FlushData { volume });
         self.worker.push(Work::SyncMeta { volume });
         self.worker.push(Work::OpenGate { volume });

@@ -87,7 +87,7 @@ impl Node {
         let alone = *forced;
         let result = self.poll_request(request)?;
         if !remote {
-            self.gate(volume, false);
+            self.open_gate(volume);
         }
         if result == StateResult::Success && alone {
             self.worker.push(Work::SetAllBits { volume });

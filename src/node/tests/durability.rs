@@ -8,6 +8,11 @@ fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
 }
 
+fn meta_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
+    let write = device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush);
+    write.then_some(DiskFault::Os(5))
+}
+
 /// Whether a request was answered as soon as all that is under way has been delivered.
 fn is_answered(world: &mut World, id: u64) -> bool {
     world.deliver_all();
@@ -190,12 +195,8 @@ fn nothing_is_written_to_a_new_disk_before_its_superblock_says_attached() {
     let mut world = World::synced(plain());
     world.cut();
     assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
-    world.hosts[0].apply_al();
     world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Write { .. });
-    let options = Box::new(world.disk_options.clone());
-    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
-    let command = Command::Attach { volume: VOLUME, disk, options };
-    world.input(0, Input::Command { id: CommandId(999), command });
+    world.begin_attach(0, 999);
     world.step_until(|world| world.hosts[0].state().contains("UpToDate/"));
     let write = world.submit(0, write_of(0, 7));
     for _ in 0..20 {
@@ -247,16 +248,9 @@ fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answer
     let mut world = World::synced(plain());
     assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
     world.settle();
-    world.hosts[0].ends.values_mut().for_each(|end| end.held = true);
-    world.hosts[1].fails = |device, op| {
-        (device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush))
-            .then_some(DiskFault::Os(5))
-    };
-    world.hosts[1].apply_al();
-    let options = Box::new(world.disk_options.clone());
-    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
-    let command = Command::Attach { volume: VOLUME, disk, options };
-    world.input(1, Input::Command { id: CommandId(998), command });
+    world.hold(0, true);
+    world.hosts[1].fails = meta_cannot_be_written;
+    world.begin_attach(1, 998);
     world.deliver_all();
     assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
     world.cut();
@@ -275,27 +269,15 @@ fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
     assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
     world.write(0, 3, 7);
     world.settle();
-    let hold = |world: &mut World, held| world.hosts[0].ends.values_mut().for_each(|end| end.held = held);
-    hold(&mut world, true);
-    let attach = |world: &mut World, id| {
-        world.hosts[1].apply_al();
-        let options = Box::new(world.disk_options.clone());
-        let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
-        world.input(
-            1,
-            Input::Command { id: CommandId(id), command: Command::Attach { volume: VOLUME, disk, options } },
-        );
-        world.deliver_all();
-    };
-    world.hosts[1].fails = |device, op| {
-        (device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush))
-            .then_some(DiskFault::Os(5))
-    };
-    attach(&mut world, 998);
+    world.hold(0, true);
+    world.hosts[1].fails = meta_cannot_be_written;
+    world.begin_attach(1, 998);
+    world.deliver_all();
     assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
     world.hosts[1].fails = |_, _| None;
-    attach(&mut world, 999);
-    hold(&mut world, false);
+    world.begin_attach(1, 999);
+    world.deliver_all();
+    world.hold(0, false);
     world.settle();
     assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);

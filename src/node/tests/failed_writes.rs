@@ -237,12 +237,8 @@ fn a_disk_may_be_attached_while_the_nodes_meet() {
     world.settle();
     world.write(0, 3, 7);
     world.cut();
-    world.hosts[0].apply_al();
     world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Read { .. });
-    let options = Box::new(world.disk_options.clone());
-    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
-    let command = Command::Attach { volume: VOLUME, disk, options };
-    world.input(0, Input::Command { id: CommandId(999), command });
+    world.begin_attach(0, 999);
     world.deliver_all();
     world.join();
     world.assert_states(
@@ -314,7 +310,7 @@ fn a_write_that_only_the_target_of_a_resync_has_is_not_answered_as_done() {
     assert!(outcome.is_success(), "{outcome:?}\n{}", world.logs());
     world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
     world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Read { .. });
-    world.hosts[1].ends.values_mut().for_each(|end| end.held = true);
+    world.hold(1, true);
     let write = world.submit(0, write_of(3, 7));
     world.deliver_all();
     assert_eq!((world.reply(0, write), world.hosts[0].disk[3 * 4096]), (None, 7), "{}", world.logs());

@@ -215,7 +215,7 @@ fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
 #[test]
 fn a_write_that_was_for_the_peer_alone_gets_to_the_disk_that_came_back() {
     let mut world = patient_with(Fencing::ResourceOnly);
-    world.hosts[1].ends.values_mut().for_each(|end| end.held = true);
+    world.hold(1, true);
     let detach = Command::Detach { volume: VOLUME, force: true };
     world.input(0, Input::Command { id: CommandId(999), command: detach });
     world.deliver_all();

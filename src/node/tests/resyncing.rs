@@ -323,11 +323,7 @@ fn a_handler_that_ends_late_does_not_begin_the_next_run() {
         "{}",
         world.logs()
     );
-    world.hosts[0].apply_al();
-    let options = Box::new(world.disk_options.clone());
-    let disk = facts(DISK_BYTES as u64, MetaPlace::Internal);
-    let command = Command::Attach { volume: VOLUME, disk, options };
-    world.input(0, Input::Command { id: CommandId(999), command });
+    world.begin_attach(0, 999);
     world.step_until(|world| world.hosts[1].state().starts_with("WFBitMapT"));
     world.end_handlers(1);
     world.settle();

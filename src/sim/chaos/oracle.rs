@@ -5,6 +5,7 @@
 //! loss of power takes from a copy what it must have down to what was flushed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::disk::Device;
 use super::super::events::HostId;
@@ -36,6 +37,13 @@ struct Written {
     zeroes: bool,
     submitted: u64,
     answered: u64,
+}
+
+impl Written {
+    /// The sectors that it is of.
+    const fn range(&self) -> Range<u64> {
+        self.first..self.first + self.sectors
+    }
 }
 
 /// What a copy must have of a sector: a write that was submitted then, or one answered later.
@@ -77,7 +85,7 @@ impl Oracle {
         self.tick += 1;
         let write = &mut self.writes[id as usize - 1];
         write.answered = self.tick;
-        let (submitted, range) = (write.submitted, write.first..write.first + write.sectors);
+        let (submitted, range) = (write.submitted, write.range());
         for host in on {
             for sector in range.clone() {
                 let must = self.copies[host].entry(sector).or_default();
@@ -93,7 +101,7 @@ impl Oracle {
     pub fn failed(&mut self, id: WriteId) {
         let write = &self.writes[id as usize - 1];
         for copy in &mut self.copies {
-            let sectors = copy.range_mut(write.first..write.first + write.sectors);
+            let sectors = copy.range_mut(write.range());
             sectors.filter(|(_, must)| must.seen == write.submitted).for_each(|(_, must)| must.seen = 0);
         }
     }
@@ -102,7 +110,7 @@ impl Oracle {
     /// as that lives, and can write, it will be on its copy.
     pub fn received(&mut self, id: WriteId, by: HostId) {
         let write = &self.writes[id as usize - 1];
-        for sector in write.first..write.first + write.sectors {
+        for sector in write.range() {
             let held = self.held[by].entry(sector).or_default();
             *held = (*held).max(write.submitted);
         }
@@ -248,7 +256,7 @@ impl Oracle {
         let write = self
             .writes
             .get((id as usize).wrapping_sub(1))
-            .filter(|write| (write.first..write.first + write.sectors).contains(&sector) && !write.zeroes);
+            .filter(|write| write.range().contains(&sector) && !write.zeroes);
         let Some(write) = write else {
             return Err(format!("sector {sector} holds a write {id} that never was"));
         };
@@ -267,7 +275,7 @@ impl Oracle {
         let of_write = self
             .writes
             .iter()
-            .filter(|write| write.zeroes && (write.first..write.first + write.sectors).contains(&sector))
+            .filter(|write| write.zeroes && write.range().contains(&sector))
             .any(|write| write.answered >= must);
         if must == 0 || of_write {
             return Ok(0);
@@ -281,13 +289,11 @@ impl Oracle {
     /// The last writes to a sector, in words.
     fn of_sector(&self, sector: u64) -> String {
         let all = self.writes.iter().enumerate();
-        let of_sector = all
-            .filter(|(_, write)| (write.first..write.first + write.sectors).contains(&sector))
-            .map(|(at, write)| {
-                let end = if write.answered == NEVER { "…".to_owned() } else { write.answered.to_string() };
-                let zeroes = if write.zeroes { " (zeroes)" } else { "" };
-                format!("#{}{zeroes} {}-{end}", at + 1, write.submitted)
-            });
+        let of_sector = all.filter(|(_, write)| write.range().contains(&sector)).map(|(at, write)| {
+            let end = if write.answered == NEVER { "…".to_owned() } else { write.answered.to_string() };
+            let zeroes = if write.zeroes { " (zeroes)" } else { "" };
+            format!("#{}{zeroes} {}-{end}", at + 1, write.submitted)
+        });
         let texts: Vec<String> = of_sector.collect();
         texts[texts.len().saturating_sub(6)..].join(", ")
     }
