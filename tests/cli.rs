@@ -17,7 +17,7 @@ use predicates::str::{contains, starts_with};
 
 mod pair;
 
-use pair::{ADM, Client, Daemon, LOCAL_ONLY, Pair, Setup, addresses, conf, wait_until};
+use pair::{ADM, Client, Daemon, LOCAL_ONLY, Pair, Setup, addresses, conf, minor, wait_until};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cli");
 
@@ -198,7 +198,7 @@ fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
     let calls = adm("-d adjust r0").success().get_output().stdout.clone();
     let calls = String::from_utf8(calls).unwrap();
     let verbs: Vec<&str> = calls.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(verbs, ["1", "attach", "connect"], "{calls}");
+    assert_eq!(verbs, [minor(hosts).to_string().as_str(), "attach", "connect"], "{calls}");
     adm("adjust r0").success();
     adm("-d adjust r0").success().stdout("");
 
@@ -220,7 +220,8 @@ fn up_twice_fails_and_adjust_does_what_is_left_to_do() {
 #[test]
 fn events_come_as_they_happen() {
     let dir = tempfile::tempdir().unwrap();
-    let file = conf(dir.path(), addresses(), "");
+    let addresses = addresses();
+    let file = conf(dir.path(), addresses, "");
     let a = Daemon::start(dir.path(), "a", LOCAL_ONLY);
     let mut setup = Command::new(env!("CARGO_BIN_EXE_urbdsetup"));
     setup.args(["--run-dir", a.run_dir.to_str().unwrap()]);
@@ -230,7 +231,8 @@ fn events_come_as_they_happen() {
     a.adm(&file, "new-resource r0").assert().success();
     assert_eq!(lines.next().unwrap(), "create resource name:r0 role:Secondary suspended:no");
     a.adm(&file, "new-minor r0").assert().success();
-    assert_eq!(lines.next().unwrap(), "create device name:r0 volume:0 minor:1 disk:Diskless");
+    let device = format!("create device name:r0 volume:0 minor:{} disk:Diskless", minor(addresses));
+    assert_eq!(lines.next().unwrap(), device);
     a.adm(&file, "down r0").assert().success();
     assert_eq!(lines.next().unwrap(), "destroy device name:r0 volume:0");
     assert_eq!(lines.next().unwrap(), "destroy resource name:r0");
@@ -281,10 +283,11 @@ fn a_pair_lives_from_create_md_to_down() {
     pair.wait_sync();
     a("role r0").success().stdout("Primary/Secondary\n");
     b("dstate r0").success().stdout("UpToDate/UpToDate\n");
-    a("cstate minor-1").success().stdout("Connected\n");
-    b("proc")
-        .success()
-        .stdout(contains("\n 1: cs:Connected ro:Secondary/Primary ds:UpToDate/UpToDate C r-----\n"));
+    let minor = minor(pair.addresses);
+    a(&format!("cstate minor-{minor}")).success().stdout("Connected\n");
+    b("proc").success().stdout(contains(format!(
+        "\n{minor:2}: cs:Connected ro:Secondary/Primary ds:UpToDate/UpToDate C r-----\n"
+    )));
     let status = "r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate\n\n";
     a("status r0").success().stdout(status);
     a("sh-status").success().stdout(contains("\n_cstate=Connected\n_role=Primary\n_peer=Secondary\n"));
@@ -490,7 +493,8 @@ fn an_event_calls_the_handler_of_the_file_that_the_resource_came_from() {
     pair.a("primary --force r0").success();
     pair.wait_sync();
     // The handler is not waited for.
-    wait_until("the handler is called", || fs::read_to_string(&log).unwrap_or_default() == "r0 1 0 a\n");
+    let told = format!("r0 {} 0 a\n", minor(pair.addresses));
+    wait_until("the handler is called", || fs::read_to_string(&log).unwrap_or_default() == told);
     pair.stop();
 }
 

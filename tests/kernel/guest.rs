@@ -16,6 +16,8 @@ use super::lab::{Lab, host_sh};
 
 const INIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-init");
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-agent");
+/// What User-Mode Linux lacks on processors with large register states; its comment says more.
+const XSTATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/uml-xstate.c");
 /// What the agent prints once it listens.
 const READY: &str = "guest-agent: ready";
 const AGENT_PORT: u16 = 7001;
@@ -74,6 +76,7 @@ impl Guest {
         ));
         let mut command = Command::new("linux.uml");
         command
+            .env("LD_PRELOAD", xstate(lab))
             .args(["mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "printk.time=1"])
             // gro=1: the driver drops merged frames otherwise, and the link crawls.
             .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1,mac={mac}"))
@@ -170,6 +173,17 @@ impl Drop for Guest {
 
 fn console(lab: &Lab, name: &str) -> PathBuf {
     lab.file(&format!("{name}.console.log"))
+}
+
+/// Builds [`XSTATE`] for the lab's guests, with the compiler that Rust links with.
+fn xstate(lab: &Lab) -> PathBuf {
+    let library = lab.file("uml-xstate.so");
+    if !library.exists() {
+        let compile =
+            Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(XSTATE).status();
+        assert!(compile.is_ok_and(|status| status.success()), "cc does not compile {XSTATE}");
+    }
+    library
 }
 
 fn stop(process: &mut Child) {

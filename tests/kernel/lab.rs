@@ -125,9 +125,11 @@ impl Lab {
             eprintln!("lab: the test did not end within {} seconds", limit.as_secs());
             std::process::exit(101); // ends every process of the lab: this one is their process 1
         });
-        // /dev/shm holds the guests' memory; containers often have 64 MiB there.
+        // /dev/shm holds the guests' memory; containers often have 64 MiB there. The locks of minors (M110) are
+        // in /var/lock, and every lab has a minor 1.
         host_sh(&format!(
             "mount -t tmpfs tmpfs /dev/shm
+             mount -t tmpfs tmpfs /var/lock
              ip link set lo up
              ip link add br0 type bridge
              ip address add {HOST}/24 dev br0

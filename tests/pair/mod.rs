@@ -1,14 +1,15 @@
 //! The harness of the tests with live daemons: [`Daemon`] is one `urbd` process, [`Pair`] two of them with a
 //! resource that is up and connected, [`Client`] an NBD client without manners of its own.
 //!
-//! Every pair has loopback addresses of its own, so that no port of it can be taken by anybody else.
+//! Every pair has loopback addresses and a minor number of its own, so that nobody else can take its ports or
+//! hold the lock of its minor, which is the machine's (M110).
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 #![allow(unreachable_pub)] // the crate is a test: nothing is reachable from outside
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -158,13 +159,23 @@ pub fn same_on_both(pair: Pair) -> Vec<u8> {
     of_a
 }
 
+/// The minor number of `r0` on both nodes of the pair with these addresses.
+pub fn minor(addresses: [SocketAddr; 2]) -> u32 {
+    // The last minor number is 2^20 - 1; the lower half is left to tests that name theirs.
+    match addresses[0].ip() {
+        IpAddr::V4(ip) => 1 << 19 | ip.to_bits() & 0x7_ffff,
+        IpAddr::V6(ip) => panic!("{ip} is not one of `addresses()`"),
+    }
+}
+
 /// Writes `two.conf` below `dir`: `r0` of nodes a and b on loopback, its disks files there.
 pub fn conf(dir: &Path, addresses: [SocketAddr; 2], more: &str) -> PathBuf {
+    let minor = minor(addresses);
     let hosts: String = [("a", addresses[0]), ("b", addresses[1])]
         .map(|(node, address)| {
             let disk = dir.join(format!("{node}.img"));
             format!(
-                "on {node} {{ device minor 1; disk {}; address {address}; meta-disk internal; }}\n",
+                "on {node} {{ device minor {minor}; disk {}; address {address}; meta-disk internal; }}\n",
                 disk.display()
             )
         })
