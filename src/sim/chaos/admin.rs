@@ -3,7 +3,7 @@
 use super::super::events::HostId;
 use super::life::Life;
 use super::plan::Admin;
-use super::setup::apply_al;
+use super::setup::{apply_al, create_md};
 use super::workload::Program;
 use crate::node::command::Command;
 use crate::units::VolumeId;
@@ -14,7 +14,11 @@ pub(super) enum Task {
     Make,
     NewMinor(VolumeId),
     Attach(VolumeId),
-    Connect { discard_my_data: bool },
+    /// `create-md`, on a disk that is detached.
+    CreateMd(VolumeId),
+    Connect {
+        discard_my_data: bool,
+    },
     EndClients,
     Command(Command),
 }
@@ -67,6 +71,13 @@ impl Life {
                 } else {
                     None
                 }
+            }
+            Task::CreateMd(volume) => {
+                let book = &self.books[usize::from(volume.0)];
+                if matches!(book.views[host].disk.as_str(), "Diskless" | "") {
+                    create_md(&book.disk(&self.world, host));
+                }
+                None
             }
             Task::Connect { discard_my_data } if there => {
                 let (local, peer) = (self.world.address(host), self.world.address(1 - host));

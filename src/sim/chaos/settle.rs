@@ -150,10 +150,19 @@ impl Life {
         }
     }
 
-    /// The written procedure for a split brain: the second node gives up what it alone has.
+    /// The written procedure for a split brain: the second node gives up what it alone has, with fresh
+    /// metadata where the generations tell nothing of each other (S77).
     fn resolve(&mut self) {
         self.order(VICTIM, Admin::Disconnect { force: true }, 0);
         self.order(VICTIM, Admin::Demote, 0);
+        for book in &self.books {
+            let [survivor, victim] = &book.views;
+            if victim.is_unrelated(survivor) {
+                let detach = Command::Detach { volume: book.volume, force: false };
+                let anew = [Task::Command(detach), Task::CreateMd(book.volume), Task::Attach(book.volume)];
+                self.tasks[VICTIM].extend(anew);
+            }
+        }
         self.tasks[VICTIM].push_back(Task::Connect { discard_my_data: true });
         if self.stands_alone(1 - VICTIM) {
             self.tasks[1 - VICTIM].push_back(Task::Connect { discard_my_data: false });

@@ -68,6 +68,17 @@ impl View {
         self.conn == "Connected" && self.disk == "UpToDate" && self.peer_disk == "UpToDate"
     }
 
+    /// Whether the generations of two disks have nothing in common that a handshake looks at (S64, rule 100).
+    pub(super) fn is_unrelated(&self, other: &Self) -> bool {
+        let [a, b] = [self, other].map(|view| view.uuids.map(|uuid| uuid & !1));
+        let descends = |child: [u64; 4], parent: [u64; 4]| child[1..].contains(&parent[0]);
+        let fresh = |uuids: [u64; 4]| uuids[0] <= 4;
+        let forked = a[1] != 0 && a[1] == b[1];
+        let history = a[2..].iter().any(|uuid| b[2..].contains(uuid));
+        let related = fresh(a) || fresh(b) || a[0] == b[0] || forked || history;
+        !related && !descends(a, b) && !descends(b, a)
+    }
+
     /// As `/proc/drbd` shows it.
     pub(super) fn words(&self) -> String {
         if !self.there {
