@@ -85,8 +85,12 @@ impl Node {
         req.spoiled
     }
 
-    /// The peer has refused a write (P_NEG_ACK).
+    /// The peer has refused a write (P_NEG_ACK). One that its client took for done before, in protocol A or B,
+    /// is marked now: at the end of its epoch a resync may have made it good.
     pub(super) fn peer_write_refused(&mut self, key: ReqKey) {
+        if self.log.get(key).is_some_and(|req| req.completed) {
+            self.mark_missing_copy(key);
+        }
         if self.only_copy_failed(key, |state| state.disk < Disk::UpToDate && state.pdsk == Disk::UpToDate) {
             self.compare_bits_anew();
         }

@@ -180,11 +180,18 @@ impl Worker {
         self.queue.iter()
     }
 
-    /// Takes the first change of the state of another volume out of the queue.
-    fn take_change_of_another(&mut self, volume: VolumeId) -> Option<Work> {
-        let is_one = |work: &Work| matches!(work, Work::AfterState { volume: v, .. } if *v != volume);
-        let at = self.queue.iter().position(is_one)?;
-        self.queue.remove(at)
+    /// Takes out of the queue what may thaw the requests of all volumes: the first change of another volume's
+    /// state, or the handshake by which that comes.
+    fn take_progress_of_another(&mut self, volume: VolumeId) -> Vec<Work> {
+        let of_another = |at: usize| match (self.queue.get(at), self.queue.get(at + 1)) {
+            (Some(Work::AfterState { volume: v, .. }), _) if *v != volume => Some(at..at + 1),
+            (Some(Work::SetAllBits { volume: v }), Some(Work::ResumeHandshake { .. })) if *v != volume => {
+                Some(at..at + 3)
+            }
+            _ => None,
+        };
+        let progress = (0..self.queue.len()).find_map(of_another).unwrap_or(0..0);
+        self.queue.drain(progress).collect()
     }
 
     /// Drops packets for a socket that is gone.
@@ -213,13 +220,14 @@ impl Node {
     }
 
     /// Puts a bitmap back that waits for requests. If they are frozen, what another volume's change sets
-    /// off goes first: it may be what thaws them.
+    /// off goes first, and the full sync that its handshake has to note before: they may be what thaws them.
     fn let_thaw(&mut self, volume: VolumeId, wait: Work) {
         let frozen = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
-        let change = if frozen { self.worker.take_change_of_another(volume) } else { None };
-        match change {
-            Some(change) => self.worker.push_front([change, wait]),
-            None => self.block_on(wait),
+        let progress = if frozen { self.worker.take_progress_of_another(volume) } else { Vec::new() };
+        if progress.is_empty() {
+            self.block_on(wait);
+        } else {
+            self.worker.push_front(progress.into_iter().chain([wait]).collect::<Vec<_>>());
         }
     }
 

@@ -120,6 +120,8 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
         ),
         // Ours: the kernel would take both copies for UpToDate without a look (X9).
         (verifying && !os.conn.is_verify() && !both_up_to_date, R::NoUpToDateDisk),
+        // Ours: the kernel would call the worse copy UpToDate, and overwrite the better one with it (X9).
+        (starting_sync && os.conn == Conn::Connected && overwrites_the_better(os, ns), R::NoUpToDateDisk),
         /* T9  */ (verifying && os.conn < Conn::Connected, R::NeedConnection),
         /* T10 */ (verifying && ns.conn != os.conn && os.conn > Conn::Connected, R::ResyncRunning),
         /* T11 */ (starting_sync && os.conn < Conn::Connected, R::NeedConnection),
@@ -138,6 +140,15 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
         ),
     ];
     rows.into_iter().rev().find_map(|(hit, result)| hit.then_some(result)).unwrap_or(R::Success)
+}
+
+/// Whether a full resync that is asked for goes from the worse of the two copies to the better one.
+fn overwrites_the_better(os: State, ns: State) -> bool {
+    let (source, target) = match ns.conn {
+        Conn::StartingSyncT => (os.pdsk, os.disk),
+        _ => (os.disk, os.pdsk),
+    };
+    source >= Disk::Inconsistent && source < target
 }
 
 #[cfg(test)]
@@ -273,6 +284,13 @@ mod tests {
         assert_eq!(s(inconsistent, State { role: Role::Primary, ..inconsistent }), R::InTransientState); // T8
         assert_eq!(s(target, State { role: Role::Primary, ..target }), R::Success); // S42
         assert_eq!(s(diskless, State { role: Role::Primary, ..diskless }), R::Success);
+        assert_eq!(go(inconsistent, Conn::StartingSyncS), R::NoUpToDateDisk); // X9
+        assert_eq!(go(inconsistent, Conn::StartingSyncT), R::Success);
+        let better = State { pdsk: Disk::Consistent, ..COPY };
+        assert_eq!(go(better, Conn::StartingSyncT), R::NoUpToDateDisk);
+        assert_eq!(go(better, Conn::StartingSyncS), R::Success);
+        let fresh = State { pdsk: Disk::Inconsistent, ..inconsistent };
+        assert_eq!(go(fresh, Conn::StartingSyncT), R::Success);
         assert_eq!(go(ALONE, Conn::VerifyS), R::NeedConnection); // T9
         assert_eq!(go(target, Conn::VerifyS), R::ResyncRunning); // T10
         let verifying = State { conn: Conn::VerifyS, ..COPY };

@@ -8,7 +8,11 @@ use crate::node::state::Conn;
 
 /// A pair in sync whose disks stay in use when they fail.
 fn lenient() -> World {
-    let mut world = World::new(plain());
+    lenient_with(Protocol::C)
+}
+
+fn lenient_with(protocol: Protocol) -> World {
+    let mut world = World::new(NetOptions { protocol, ..plain() });
     world.disk_options.on_io_error = OnIoError::PassOn;
     world.in_sync()
 }
@@ -254,23 +258,25 @@ fn a_disk_may_be_attached_while_the_nodes_meet() {
 /// D35: a resync brings what the disk refused, before the barrier of its epoch is acked.
 #[test]
 fn a_refused_write_that_a_resync_has_brought_is_not_marked_again() {
-    let mut world = lenient();
-    world.cut();
-    world.write(0, 700, 9);
-    world.cut = false;
-    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
-    world.step_until(|world| world.hosts[1].kept.len() == 1);
-    world.hosts[1].fails = data_cannot_be_written;
-    let write = world.submit(0, write_of(3, 7));
-    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
-    world.deliver_all();
-    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
-    world.hosts[1].fails = |_, _| None;
-    world.release(1);
-    world.settle();
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    assert_eq!(world.bits(0), 0, "{}", world.logs());
-    world.assert_equal_disks();
+    for protocol in [Protocol::B, Protocol::C] {
+        let mut world = lenient_with(protocol);
+        world.cut();
+        world.write(0, 700, 9);
+        world.cut = false;
+        world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+        world.step_until(|world| world.hosts[1].kept.len() == 1);
+        world.hosts[1].fails = data_cannot_be_written;
+        let write = world.submit(0, write_of(3, 7));
+        assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+        world.deliver_all();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+        world.hosts[1].fails = |_, _| None;
+        world.release(1);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.bits(0), 0, "protocol {protocol:?}\n{}", world.logs());
+        world.assert_equal_disks();
+    }
 }
 
 /// T21, I35: a loss of power may come before the peer has heard that the disk was given up.

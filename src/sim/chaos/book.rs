@@ -39,6 +39,8 @@ pub(super) struct Book {
     pub(super) reads_failed: bool,
     /// An administrator gave up a copy.
     pub(super) invalidated: bool,
+    /// He did so while the peer was not there to say that it has as good a one.
+    given_up: [bool; 2],
     pub(super) coverage: Coverage,
 }
 
@@ -59,6 +61,7 @@ impl Book {
             discards_failed: false,
             reads_failed: false,
             invalidated: false,
+            given_up: [false; 2],
             coverage: Coverage::default(),
         }
     }
@@ -143,6 +146,10 @@ impl Book {
                     .map_err(|why| format!("{host} was promoted with data that is not there: {why}"))?;
             }
         }
+        let alone = view.is_alone() && before.is_alone();
+        if self.invalidated && alone && view.disk == "Inconsistent" && before.disk != "Inconsistent" {
+            self.given_up[host] = true;
+        }
         if view.is_target() && !before.is_target() {
             self.became_target(world, setup, host)?;
         }
@@ -166,6 +173,7 @@ impl Book {
         // A crashed Primary that returns before the other was promoted is the source again, with what its
         // disk kept (I5). Without protocol C a Primary that crashed has writes that nobody else has.
         let excused = self.split_brain
+            || self.given_up[target]
             || (self.crashed_primary[source] && !self.promoted[target])
             || !setup.is_synchronous();
         if excused {
@@ -198,6 +206,7 @@ impl Book {
         self.killed_primary = [false; 2];
         self.bereft = [false; 2];
         self.diskless = [false; 2];
+        self.given_up = [false; 2];
         self.split_brain = false;
     }
 
