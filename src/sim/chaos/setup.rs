@@ -86,6 +86,9 @@ impl Setup {
         if pick(30) {
             let _ = resource.set("on-no-data-accessible", Some("suspend-io"));
         }
+        if pick(15) {
+            let _ = net.set("max-buffers", Some("32"));
+        }
         let (separate_meta, fences) = (pick(70), pick(70));
         Self {
             net,

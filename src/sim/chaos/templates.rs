@@ -21,12 +21,13 @@ const PEACE: Duration = Duration::from_secs(8);
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
 
-const ALL: [Template; 16] = [
+const ALL: [Template; 17] = [
     lost_together,
     lost_together_after_a_thaw,
     lost_between_ack_and_disk,
     disk_fails_before_the_flush,
     late_refusal,
+    only_good_disk_refuses,
     survivor_lost_as_source,
     killed_and_then_lost,
     demoted_over_a_slow_disk,
@@ -341,9 +342,10 @@ fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
     }
 }
 
-/// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it.
+/// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
+/// it has refused the write, and loses that its disk is not good any more (T21).
 fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("protocol", "B");
+    setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
     let other = script.other;
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
@@ -354,12 +356,36 @@ fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
+    let gap = if script.way(2) == 0 { Gap::Now } else { Gap::Soon };
     if script.way(2) == 0 {
-        script.lose(Gap::Soon, other);
+        script.lose(gap, other);
         script.boot(Gap::Soon, other);
     } else {
-        script.part(Gap::Soon);
+        script.part(gap);
         script.act(Gap::Later, Action::Join);
+    }
+    script.wait_for_peace();
+}
+
+/// I3: in the middle of a resync the source's disk cannot take a write that the target's takes.
+fn only_good_disk_refuses(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("on-io-error", "pass_on");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.admin(Gap::Soon, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 500);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(3) > 0 {
+        script.slow(other);
+    }
+    script.admin(Gap::Soon, other, Admin::Connect);
+    script.wait(Cue::Target(other), 3_000);
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times });
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
     }
     script.wait_for_peace();
 }

@@ -157,6 +157,8 @@ worded! {
         FewSlots = "few slots of the activity log (F10)",
         /// Epochs are at their maximal size (F12).
         SmallEpochs = "epochs of 4 writes (F12)",
+        /// A resync or a verify has few buffers (F12).
+        FewBuffers = "few buffers (F12)",
         /// Data have digests.
         Integrity = "data-integrity-alg",
         /// Metadata on the device of the data.
@@ -346,6 +348,7 @@ impl Situations {
             (setup.two_primaries, Trait::TwoPrimaries),
             (setup.disk.al_extents < 7, Trait::FewSlots),
             (setup.net.max_epoch_size < 7, Trait::SmallEpochs),
+            (setup.net.max_buffers < 64, Trait::FewBuffers),
             (setup.net.data_integrity_alg.is_some(), Trait::Integrity),
             (!setup.separate_meta, Trait::InternalMeta),
             (setup.disk.on_io_error == OnIoError::PassOn, Trait::PassOn),
