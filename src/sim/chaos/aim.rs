@@ -204,7 +204,7 @@ fn target(random: &mut Random, setup: &Setup) -> Target {
         (setup.disk.fencing == Fencing::ResourceAndStonith, FROZEN),
     ];
     for (_, target) in of_life.into_iter().filter(|(is, _)| *is) {
-        if random.below(3) == 0 {
+        if random.below(2) == 0 {
             return target;
         }
     }
@@ -292,7 +292,11 @@ impl Recipe {
             Self::Fail => vec![admin(Admin::Detach { force: true })],
             Self::Outdate => vec![disconnect, admin(Admin::Outdate)],
             Self::Verify => vec![Action::Admin(random.below(2) as HostId, Admin::Verify)],
-            Self::Suspend => vec![Action::Admin(primary, Admin::SuspendIo)],
+            Self::Suspend => {
+                // With writes under way, mostly, which are frozen when the peer has answered them.
+                let slow = Action::Slow(secondary, 10 + random.below(30) as u32);
+                vec![slow, Action::Admin(primary, Admin::SuspendIo)]
+            }
             Self::NoData => vec![Action::Admin(primary, Admin::Detach { force: false }), Action::Cut],
             Self::Fence => vec![Action::Cut],
         }
