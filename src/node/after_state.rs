@@ -156,6 +156,9 @@ impl Node {
         if spoiled {
             steps.push(Work::SyncMeta { volume }); // The peer goes on alone from then on (T21, I35).
         }
+        if entered(old, new, |s| s.disk == Disk::Failed) && self.calls_local_io_error(volume) {
+            steps.push(Work::RunHandler { name: "local-io-error", volume }); // Before the peer is told (A19).
+        }
         let send_state = (old.disk == Disk::Attaching && new.disk == Disk::Negotiating)
             || (old.aftr_isp, old.user_isp) != (new.aftr_isp, new.user_isp) // A14
             || old.conn == Conn::WFReportParams // A16

@@ -327,12 +327,16 @@ impl Node {
     }
 
     /// The bitmap is about to be sent, while I/O may still be frozen: what was answered and not confirmed by
-    /// a barrier ack before is in it. Nothing would tell the peer of it later.
+    /// a barrier ack before is in it. Nothing would tell the peer of it later, nor, should this exchange come
+    /// to nothing, the next handshake (T4).
     pub(super) fn mark_what_the_peer_may_lack(&mut self, volume: VolumeId) {
         for key in self.log.keys() {
             let frozen = |req: &&mut Req| req.volume == volume && req.completed && req.net.lost;
             let Some(req) = self.log.get_mut(key).filter(frozen) else { continue };
             req.net = NetLeg { lost: false, done: true, ok: false, ..req.net };
+            if let Some(v) = self.volumes.get_mut(&volume) {
+                v.marks.crashed_primary = true;
+            }
             self.check_request(key);
         }
     }

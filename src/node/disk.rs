@@ -27,12 +27,7 @@ impl Node {
                 self.force(volume, StateChange::disk(Disk::Inconsistent));
             }
             Some(OnIoError::PassOn) | None => {}
-            Some(OnIoError::CallLocalIoError) => {
-                // Before the peer is told (A19).
-                self.worker.push(Work::RunHandler { name: "local-io-error", volume });
-                self.worker.push(Work::GiveUpDisk { volume, what: what.to_owned() });
-            }
-            Some(OnIoError::Detach) => self.give_up_disk(volume, what),
+            Some(OnIoError::CallLocalIoError | OnIoError::Detach) => self.give_up_disk(volume, what),
         }
     }
 
@@ -76,13 +71,21 @@ impl Node {
         self.give_up_disk(volume, what);
     }
 
-    pub(super) fn give_up_disk(&mut self, volume: VolumeId, place: &str) {
+    fn give_up_disk(&mut self, volume: VolumeId, place: &str) {
         if self.volumes.get(&volume).is_none_or(|v| v.state.disk <= Disk::Failed) {
             return;
         }
         let text = format!("Local IO failed in {place}. Detaching...");
         self.say(LogLevel::Error, Some(volume), text);
         self.force(volume, StateChange::disk(Disk::Failed));
+    }
+
+    /// Whether the administrator wants to hear that the disk has failed.
+    pub(super) fn calls_local_io_error(&self, volume: VolumeId) -> bool {
+        let Some(v) = self.volumes.get(&volume) else { return false };
+        v.disk.as_ref().is_some_and(|disk| {
+            disk.options.on_io_error == OnIoError::CallLocalIoError && (v.marks.io_error || disk.failed)
+        })
     }
 
     /// Work: the disk is Failed, or Diskless and still open: once nothing is under way on it, write what can

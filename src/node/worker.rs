@@ -85,8 +85,6 @@ pub(super) enum Work {
     CallHandler { call: u64, name: &'static str, volume: Option<VolumeId> },
     /// Run a handler and wait for it.
     RunHandler { name: &'static str, volume: VolumeId },
-    /// The local-io-error handler has run: give the disk up (A19).
-    GiveUpDisk { volume: VolumeId, what: String },
     /// The peer is fenced, and the generation that says so durable (S26.3).
     ThawFenced,
     /// The metadata of a beginning run is durable: requests may go out (I34).
@@ -278,7 +276,6 @@ impl Node {
                 self.effects.push_back(Effect::Handler { call, name, volume });
             }
             Work::RunHandler { name, volume } => self.run_handler(name, volume),
-            Work::GiveUpDisk { volume, what } => self.give_up_disk(volume, &what),
             Work::ThawFenced => self.thaw_fenced(),
             Work::ResyncReady { volume } => self.resync_ready(volume),
             Work::ResyncDurable { volume } => self.resync_durable(volume),

@@ -323,3 +323,32 @@ fn a_write_that_only_the_target_of_a_resync_has_is_not_answered_as_done() {
     world.cut();
     assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
 }
+
+/// A19, S88: the handler may take its time, and what is written meanwhile may be newer than what the disk has.
+#[test]
+fn a_disk_that_has_failed_is_not_written_while_its_handler_runs() {
+    for host in [0, 1] {
+        let mut world = World::new(plain());
+        world.disk_options.on_io_error = OnIoError::CallLocalIoError;
+        let mut world = world.in_sync();
+        world.hosts[host].slow_handlers = true;
+        world.hosts[host].fails = data_cannot_be_written;
+        let write = world.submit(0, write_of(3, 7));
+        world.deliver_all();
+        assert!(world.hosts[host].state().contains(" Failed/"), "{}", world.hosts[host].state());
+        world.hosts[host].fails = |_, _| None;
+        let next = world.submit(0, write_of(4, 8));
+        world.deliver_all();
+        assert_eq!(world.hosts[host].disk[4 * 4096], 0, "{}", world.logs());
+        world.end_handlers(host);
+        world.settle();
+        let answers = [write, next].map(|id| world.reply(0, id));
+        assert_eq!(answers, [Some(Ok(None)), Some(Ok(None))], "the other disk has them\n{}", world.logs());
+        assert!(world.hosts[host].state().contains(" Diskless/"), "{}", world.hosts[host].state());
+        world.hosts[host].apply_al();
+        world.attach(host);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        world.assert_equal_disks();
+    }
+}

@@ -6,28 +6,30 @@
 
 use std::time::Duration;
 
-use super::super::events::HostId;
 use super::super::random::Random;
 use super::cues::Cue;
-use super::plan::{Action, Admin, DiskError, Planned, Weights, action};
+use super::failing::{
+    disk_fails_before_the_flush, failed_disk_of_the_peer, failing_disk_lost, given_up_for_the_peer,
+    late_refusal, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy, source_of_the_primary_lost,
+    written_through_a_suspended_peer,
+};
+use super::plan::{Action, Admin, Planned};
+use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
 
 /// Of a hundred lives so many have a template.
-const SHARE: u64 = 40;
-/// A pair that is left alone has found together by then, mostly.
-const PEACE: Duration = Duration::from_secs(8);
-
+const SHARE: u64 = 45;
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
 
-const ALL: [Template; 17] = [
+const ALL: [Template; 23] = [
     lost_together,
     lost_together_after_a_thaw,
     lost_between_ack_and_disk,
     disk_fails_before_the_flush,
     late_refusal,
-    only_good_disk_refuses,
+    one_disk_of_a_resync_refuses,
     survivor_lost_as_source,
     killed_and_then_lost,
     demoted_over_a_slow_disk,
@@ -39,6 +41,12 @@ const ALL: [Template; 17] = [
     tail_around_a_break,
     one_place_around_a_break,
     evictions_before_a_loss,
+    failing_disk_lost,
+    given_up_for_the_peer,
+    failed_disk_of_the_peer,
+    peer_refuses_the_only_copy,
+    written_through_a_suspended_peer,
+    source_of_the_primary_lost,
 ];
 
 /// The configuration and the plan of a life, with a template in it if the seed says so.
@@ -61,155 +69,6 @@ pub(super) fn suited(seed: u64, mut setup: Setup, plan: Vec<Planned>) -> (Setup,
     let shift = |planned: &Planned| Planned { at: planned.at + end, ..*planned };
     plan.extend(after.iter().map(shift));
     (setup, plan)
-}
-
-/// How long something comes after what was before it.
-#[derive(Clone, Copy)]
-enum Gap {
-    /// At the same moment, or so soon that what that began is under way.
-    Now,
-    /// Some disk operations later.
-    Soon,
-    /// When most of it is over.
-    Later,
-}
-
-/// A template as it is written down: the machine that is Primary, the other one, and chance.
-struct Script<'a> {
-    random: &'a mut Random,
-    primary: HostId,
-    other: HostId,
-    at: Duration,
-    noise: Weights,
-    plan: Vec<Planned>,
-}
-
-impl<'a> Script<'a> {
-    fn new(random: &'a mut Random, before: &[Planned]) -> Self {
-        let noise = Weights::draw(random);
-        let primary = usize::from(random.below(4) == 0);
-        let at = before.last().map_or(Duration::from_millis(random.below(200)), |last| last.at);
-        Self { random, primary, other: 1 - primary, at, noise, plan: before.to_vec() }
-    }
-
-    /// One of `count` ways.
-    fn way(&mut self, count: u64) -> u64 {
-        self.random.below(count)
-    }
-
-    fn act(&mut self, gap: Gap, action: Action) {
-        if self.random.below(60) == 0 {
-            self.noise();
-        }
-        let ns = match gap {
-            Gap::Now => self.random.below(2) * self.random.below(300_000),
-            Gap::Soon => self.random.below(20_000_000),
-            Gap::Later => self.random.below(1_500_000_000),
-        };
-        self.at += Duration::from_nanos(ns);
-        self.plan.push(Planned { at: self.at, action });
-    }
-
-    fn noise(&mut self) {
-        let action = action(self.random, self.noise);
-        self.plan.push(Planned { at: self.at, action });
-    }
-
-    fn admin(&mut self, gap: Gap, host: HostId, admin: Admin) {
-        self.act(gap, Action::Admin(host, admin));
-    }
-
-    /// Waits for something that comes within so many milliseconds, or does not.
-    fn wait(&mut self, cue: Cue, ms: u64) {
-        let limit = Duration::from_millis(ms);
-        self.plan.push(Planned { at: self.at, action: Action::Await { cue, limit } });
-    }
-
-    fn wait_for_peace(&mut self) {
-        self.plan.push(Planned { at: self.at, action: Action::Await { cue: Cue::Whole, limit: PEACE } });
-    }
-
-    fn lose_power(&mut self, gap: Gap, host: HostId) {
-        let all = self.random.below(4) > 0;
-        self.act(gap, Action::PowerLoss { host, all });
-    }
-
-    /// A machine is lost: its power, or the program only.
-    fn lose(&mut self, gap: Gap, host: HostId) {
-        if self.random.below(3) == 0 { self.act(gap, Action::Kill(host)) } else { self.lose_power(gap, host) }
-    }
-
-    fn boot(&mut self, gap: Gap, host: HostId) {
-        self.act(gap, Action::Boot(host));
-    }
-
-    fn stall(&mut self, gap: Gap, host: HostId, most_ms: u64) {
-        let ms = 1 + self.random.below(most_ms) as u32;
-        self.act(gap, Action::Stall(host, ms));
-    }
-
-    /// Everything takes long on a machine's disks, and a flush as long as a write.
-    fn slow(&mut self, host: HostId) {
-        let factor = 5 + self.random.below(60) as u32;
-        self.act(Gap::Now, Action::Slow(host, factor));
-    }
-
-    fn clients(&mut self, tastes: &[Taste]) {
-        let taste = tastes[self.random.below(tastes.len() as u64) as usize];
-        self.act(Gap::Now, Action::Clients(taste));
-    }
-
-    /// A connection breaks, or nothing gets through any more.
-    fn part(&mut self, gap: Gap) {
-        let way = self.random.below(3);
-        let action = [Action::Break, Action::Cut, Action::Silence(self.other)][way as usize];
-        self.act(gap, action);
-    }
-
-    /// The pair is well, and the one that is to be Primary is.
-    fn cast(&mut self, fresh: bool) {
-        if !fresh {
-            self.act(Gap::Soon, Action::Join);
-            self.boot(Gap::Now, 0);
-            self.boot(Gap::Now, 1);
-            self.wait_for_peace();
-        }
-        let (primary, other) = (self.primary, self.other);
-        if !fresh || primary == 1 {
-            self.admin(Gap::Now, other, Admin::Demote);
-            self.wait(Cue::Secondary(other), 2_000);
-            self.admin(Gap::Now, primary, Admin::Promote);
-            self.wait(Cue::Primary(primary), 2_000);
-        }
-        if self.way(3) > 0 {
-            self.at += Duration::from_millis(self.random.below(300));
-        }
-    }
-
-    /// The other one takes over when it sees that it is alone, and the first returns; or that returns first.
-    fn take_over(&mut self) {
-        let (primary, other) = (self.primary, self.other);
-        if self.way(3) > 0 {
-            self.wait(Cue::Lonely(other), 5_000);
-            self.admin(Gap::Now, other, Admin::Promote);
-            self.wait(Cue::Primary(other), 2_000);
-        }
-        self.act(Gap::Soon, Action::Join);
-        self.boot(Gap::Soon, primary);
-    }
-
-    /// What returns of both: the other one first, and it is the only one for a while.
-    fn other_returns_first(&mut self) {
-        let (primary, other) = (self.primary, self.other);
-        self.act(Gap::Now, Action::Join);
-        self.boot(Gap::Soon, other);
-        self.wait(Cue::Lonely(other), 500);
-        let force = self.way(4) == 0;
-        self.admin(Gap::Now, other, if force { Admin::ForcePromote } else { Admin::Promote });
-        self.wait(Cue::Primary(other), 500);
-        self.boot(Gap::Later, primary);
-        self.wait_for_peace();
-    }
 }
 
 /// T3, I6: a flush or a durable write is answered, and both machines lose their power within some
@@ -288,106 +147,6 @@ fn lost_between_ack_and_disk(script: &mut Script<'_>, setup: &mut Setup) {
         script.lose(Gap::Now, primary);
         script.other_returns_first();
     }
-}
-
-/// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
-fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("on-io-error", if script.way(4) == 0 { "pass_on" } else { "detach" });
-    let (primary, other) = (script.primary, script.other);
-    let host = if script.way(4) == 0 { primary } else { other };
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
-    script.at += Duration::from_millis(script.random.below(50));
-    if script.way(2) == 0 {
-        script.slow(host);
-    }
-    script.wait(Cue::Answered(Asked::Write), 200);
-    script.wait(Cue::Unflushed(host), 50);
-    let (meta, times) = (script.way(4) == 0, script.way(3) as u32);
-    match script.way(8) {
-        0 | 1 => script.admin(Gap::Now, host, Admin::Detach { force: true }),
-        2 => script.admin(Gap::Now, host, Admin::Detach { force: false }),
-        3 | 4 => {
-            script.act(Gap::Now, Action::DiskErrors { host, meta, kind: DiskError::Write, times });
-        }
-        _ => {
-            script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Flush, times });
-        }
-    }
-    if script.way(2) == 0 {
-        // What is written from now on would hide what was lost.
-        script.clients(&[Taste::Nothing]);
-    }
-    script.wait(Cue::Unfit(host), 300);
-    if script.way(3) == 0 {
-        script.wait(Cue::Answered(Asked::Flush), 100);
-    }
-    let gap = if script.way(2) == 0 { Gap::Soon } else { Gap::Now };
-    script.lose_power(gap, host);
-    if script.way(3) == 0 {
-        script.lose(Gap::Soon, 1 - host);
-    }
-    script.act(Gap::Now, Action::Mend(host));
-    script.boot(Gap::Now, host);
-    if script.way(3) == 0 {
-        script.wait(Cue::Lonely(host), 500);
-        script.admin(Gap::Now, host, Admin::Promote);
-        script.wait(Cue::Primary(host), 500);
-    }
-    script.boot(Gap::Soon, 1 - host);
-    script.wait_for_peace();
-    if script.way(2) == 0 {
-        script.lose(Gap::Soon, 1 - host);
-        script.admin(Gap::Later, host, Admin::Promote);
-    }
-}
-
-/// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
-/// it has refused the write, and loses that its disk is not good any more (T21).
-fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
-    setup.set("on-io-error", "pass_on");
-    let other = script.other;
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.at += Duration::from_millis(script.random.below(50));
-    let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
-    script.wait(Cue::Unfit(other), 500);
-    if script.way(2) == 0 {
-        script.clients(&[Taste::Nothing]);
-    }
-    let gap = if script.way(2) == 0 { Gap::Now } else { Gap::Soon };
-    if script.way(2) == 0 {
-        script.lose(gap, other);
-        script.boot(Gap::Soon, other);
-    } else {
-        script.part(gap);
-        script.act(Gap::Later, Action::Join);
-    }
-    script.wait_for_peace();
-}
-
-/// I3: in the middle of a resync the source's disk cannot take a write that the target's takes.
-fn only_good_disk_refuses(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("on-io-error", "pass_on");
-    let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.admin(Gap::Soon, other, Admin::Disconnect { force: false });
-    script.wait(Cue::Lonely(primary), 500);
-    script.wait(Cue::Answered(Asked::Write), 200);
-    script.wait(Cue::Answered(Asked::Write), 200);
-    if script.way(3) > 0 {
-        script.slow(other);
-    }
-    script.admin(Gap::Soon, other, Admin::Connect);
-    script.wait(Cue::Target(other), 3_000);
-    let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times });
-    script.wait(Cue::Answered(Asked::Write), 200);
-    if script.way(2) == 0 {
-        script.clients(&[Taste::Nothing]);
-    }
-    script.wait_for_peace();
 }
 
 /// T37: what the survivor took and never flushed is lost after it became the source.

@@ -1,0 +1,247 @@
+//! Templates of disks that fail or are given up, and of losses just then: see [`super::templates`].
+
+use std::time::Duration;
+
+use super::cues::Cue;
+use super::plan::{Action, Admin, DiskError};
+use super::script::{Gap, Script};
+use super::setup::Setup;
+use super::workload::{Asked, Taste};
+
+/// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
+pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("on-io-error", if script.way(4) == 0 { "pass_on" } else { "detach" });
+    let (primary, other) = (script.primary, script.other);
+    let host = if script.way(4) == 0 { primary } else { other };
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.slow(host);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Unflushed(host), 50);
+    let (meta, times) = (script.way(4) == 0, script.way(3) as u32);
+    match script.way(8) {
+        0 | 1 => script.admin(Gap::Now, host, Admin::Detach { force: true }),
+        2 => script.admin(Gap::Now, host, Admin::Detach { force: false }),
+        3 | 4 => {
+            script.act(Gap::Now, Action::DiskErrors { host, meta, kind: DiskError::Write, times });
+        }
+        _ => {
+            script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Flush, times });
+        }
+    }
+    if script.way(2) == 0 {
+        // What is written from now on would hide what was lost.
+        script.clients(&[Taste::Nothing]);
+    }
+    script.wait(Cue::Unfit(host), 300);
+    if script.way(3) == 0 {
+        script.wait(Cue::Answered(Asked::Flush), 100);
+    }
+    let gap = if script.way(2) == 0 { Gap::Soon } else { Gap::Now };
+    script.lose_power(gap, host);
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, 1 - host);
+    }
+    script.act(Gap::Now, Action::Mend(host));
+    script.boot(Gap::Now, host);
+    if script.way(3) == 0 {
+        script.wait(Cue::Lonely(host), 500);
+        script.admin(Gap::Now, host, Admin::Promote);
+        script.wait(Cue::Primary(host), 500);
+    }
+    script.boot(Gap::Soon, 1 - host);
+    script.wait_for_peace();
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, 1 - host);
+        script.admin(Gap::Later, host, Admin::Promote);
+    }
+}
+
+/// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
+/// it has refused the write, and loses that its disk is not good any more (T21).
+pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
+    setup.set("on-io-error", "pass_on");
+    let other = script.other;
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.at += Duration::from_millis(script.random.below(50));
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
+    script.wait(Cue::Unfit(other), 500);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    let gap = if script.way(2) == 0 { Gap::Now } else { Gap::Soon };
+    if script.way(2) == 0 {
+        script.lose(gap, other);
+        script.boot(Gap::Soon, other);
+    } else {
+        script.part(gap);
+        script.act(Gap::Later, Action::Join);
+    }
+    script.wait_for_peace();
+}
+
+/// I3: in the middle of a resync one disk cannot take a write that the other one takes.
+pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("on-io-error", "pass_on");
+    setup.set("protocol", if script.way(3) == 0 { "B" } else { "C" });
+    let (primary, other) = (script.primary, script.other);
+    let host = if script.way(3) == 0 { other } else { primary };
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.admin(Gap::Soon, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 500);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(3) > 0 {
+        script.slow(other);
+    }
+    script.admin(Gap::Soon, other, Admin::Connect);
+    script.wait(Cue::Target(other), 3_000);
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Write, times });
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    script.wait_for_peace();
+}
+
+/// T21: the Primary's disk is given up after a write that it could not take, and the power fails before the peer
+/// has heard of it.
+pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("on-io-error", "detach");
+    let primary = script.primary;
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(50));
+    script.wait(Cue::Answered(Asked::Write), 200);
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times });
+    script.wait(Cue::Unfit(primary), 300);
+    script.lose_power(Gap::Now, primary);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// T38, I3: the Primary gives up its copy for the peer's, and the peer is lost.
+pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.slow(other);
+    }
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.wait(Cue::Unflushed(other), 50);
+    let gives_up = match script.way(4) {
+        0 => Admin::Invalidate,
+        1 => Admin::Detach { force: false },
+        _ => Admin::Detach { force: true },
+    };
+    script.admin(Gap::Now, primary, gives_up);
+    script.wait(Cue::Unfit(primary), 300);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    script.lose(Gap::Now, other);
+    script.admin(Gap::Later, primary, Admin::Attach);
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
+
+/// I9: the peer's disk is given up while writes go there.
+pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("on-io-error", if script.way(2) == 0 { "call-local-io-error" } else { "detach" });
+    let other = script.other;
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.at += Duration::from_millis(script.random.below(50));
+    script.slow(other);
+    script.wait(Cue::Writing(other), 200);
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+    } else {
+        let kind = if script.way(2) == 0 { DiskError::Write } else { DiskError::Flush };
+        script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind, times: 1 });
+    }
+    script.wait(Cue::Unfit(other), 500);
+    script.act(Gap::Soon, Action::Slow(other, 1));
+    script.clients(&[Taste::All, Taste::Nothing]);
+    script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// I2, D30: the only disk is the peer's, and it cannot take what the peer has received.
+pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
+    setup.set("on-io-error", "pass_on");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    let force = script.way(2) == 0;
+    script.admin(Gap::Soon, primary, Admin::Detach { force });
+    script.wait(Cue::Unfit(primary), 300);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    let times = 1 + script.way(2) as u32;
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
+    script.at += Duration::from_millis(script.random.below(50));
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    script.admin(Gap::Later, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T17: a Primary without a disk writes through a peer whose own I/O is suspended, and its old disk comes back.
+pub(super) fn written_through_a_suspended_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.admin(Gap::Soon, other, Admin::SuspendIo);
+    script.wait(Cue::Frozen(other), 300);
+    let force = script.way(3) == 0;
+    script.admin(Gap::Soon, primary, Admin::Detach { force });
+    script.wait(Cue::Unfit(primary), 300);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    match script.way(3) {
+        0 => script.admin(Gap::Soon, primary, Admin::Attach),
+        1 => script.lose(Gap::Soon, other),
+        _ => {}
+    }
+    script.lose(Gap::Soon, primary);
+    script.boot(Gap::Later, primary);
+    script.boot(Gap::Soon, other);
+    script.admin(Gap::Later, other, Admin::ResumeIo);
+    script.wait_for_peace();
+}
+
+/// I1, I3: a Primary is the target of a resync, and loses its source with writes under way.
+pub(super) fn source_of_the_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", if script.way(2) == 0 { "dont-care" } else { "resource-and-stonith" });
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    if script.way(4) == 0 {
+        script.admin(Gap::Soon, primary, Admin::Invalidate);
+    } else {
+        let force = script.way(3) == 0;
+        script.admin(Gap::Soon, primary, Admin::Detach { force });
+        script.wait(Cue::Unfit(primary), 300);
+        script.wait(Cue::Answered(Asked::Write), 200);
+        script.admin(Gap::Soon, primary, Admin::Attach);
+    }
+    if script.way(3) > 0 {
+        script.slow(other);
+    }
+    script.wait(Cue::Target(primary), 3_000);
+    script.wait(Cue::Writing(primary), 50);
+    if script.way(2) == 0 {
+        script.part(Gap::Now)
+    } else {
+        script.lose(Gap::Now, other)
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Now, other);
+    script.wait_for_peace();
+}
