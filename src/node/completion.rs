@@ -10,7 +10,7 @@ use super::input::Request;
 use super::ranges::Holder;
 use super::request::extent_of;
 use super::state::{Conn, Disk, State};
-use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
+use super::transfer_log::{Copies, Kind, LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::{Admitted, Parked, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
@@ -142,13 +142,14 @@ impl Node {
 
     /// Answers the client of a write. A write completed in the current epoch closes it (D32).
     fn complete_write(&mut self, key: ReqKey) {
-        let current = self.log.current_epoch();
         let Some(req) = self.log.get_mut(key) else { return };
         req.completed = true;
         req.data = None;
-        let (id, volume, hold, ok) = (req.id, req.volume, req.hold, req.succeeded());
-        let closes = req.epoch == current;
-        if req.destroyable() {
+        let (id, volume, hold, epoch) = (req.id, req.volume, req.hold, req.epoch);
+        let (succeeded, copies, destroyable) = (req.succeeded(), req.copies(), req.destroyable());
+        let ok = succeeded && self.is_on_a_good_disk(volume, copies);
+        let closes = epoch == self.log.current_epoch();
+        if destroyable {
             self.destroy(key); // The bits of a local-only write are set before its client hears of it (D35).
         }
         if closes {
@@ -156,6 +157,14 @@ impl Node {
         }
         self.end_of_request(volume, hold);
         self.reply(id, if ok { Ok(None) } else { Err(ReplyError::Io) });
+    }
+
+    /// Whether a write with these copies is on a good disk: one that is given up, or is the target of a resync, does
+    /// not count (I3).
+    fn is_on_a_good_disk(&self, volume: VolumeId, copies: Copies) -> bool {
+        let Some(state) = self.volumes.get(&volume).map(|v| v.state) else { return false };
+        let good = |disk: Disk| disk >= Disk::Consistent;
+        (copies.local && good(state.disk)) || (copies.peer && good(state.pdsk))
     }
 
     /// A request left the admitted ones: its range is free, and others may start.

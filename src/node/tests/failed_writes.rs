@@ -352,3 +352,26 @@ fn a_disk_that_has_failed_is_not_written_while_its_handler_runs() {
         world.assert_equal_disks();
     }
 }
+
+/// I3: the source of a resync gives its disk up before the target has the write, and nobody has good data then.
+#[test]
+fn a_write_that_only_an_inconsistent_disk_took_in_the_end_is_not_answered_as_done() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 700, 9);
+    world.cut = false;
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+    world.step_until(|world| world.hosts[1].kept.len() == 1);
+    world.hosts[1].keeps = writes_data;
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+    world.hosts[0].fails = |_, op| matches!(op, DiskOp::Read { .. }).then_some(DiskFault::Os(5));
+    let extent = Extent::of_bytes(Sector::new(8 * 9), 4096).unwrap();
+    assert_eq!(world.request(0, Request::Read { extent }), Err(ReplyError::Io), "{}", world.logs());
+    world.hosts[0].fails = |_, _| None;
+    assert!(world.hosts[0].state().contains(" Diskless/Inconsistent"), "{}", world.hosts[0].state());
+    world.release(1);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
+}

@@ -1,6 +1,8 @@
 //! One volume of the pair through a life: what its copies may hold, what its nodes show, and the checks that
 //! compare the two.
 
+use std::time::Duration;
+
 use super::super::disk::SimDisk;
 use super::super::events::HostId;
 use super::super::world::World;
@@ -8,7 +10,11 @@ use super::coverage::Coverage;
 use super::oracle::{Oracle, Snapshot};
 use super::setup::Setup;
 use super::view::View;
-use crate::units::{BitIndex, SECTOR_BYTES, VolumeId};
+
+use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
+
+/// What an answer takes from a node to its client, at most.
+const ANSWER_TIME: Duration = Duration::from_millis(1);
 
 /// A volume, as it is followed through a life.
 #[derive(Debug)]
@@ -16,6 +22,8 @@ pub(super) struct Book {
     pub(super) volume: VolumeId,
     pub(super) oracle: Oracle,
     pub(super) views: [View; 2],
+    /// When the disk of a node was good for the last time.
+    good_until: [Moment; 2],
     /// Grows when the writes of a node begin or end to be on a copy for sure: by node and copy.
     pub(super) certainties: [[u64; 2]; 2],
     /// What the source had to have when this node became its target.
@@ -50,6 +58,7 @@ impl Book {
             volume,
             oracle: Oracle::default(),
             views: Default::default(),
+            good_until: Default::default(),
             certainties: [[0; 2]; 2],
             target_since: Default::default(),
             crashed_primary: [false; 2],
@@ -90,6 +99,15 @@ impl Book {
         [0, 1].map(|copy| reached[copy].then_some(self.certainties[host][copy]))
     }
 
+    /// Whose copies are good, or were when an answer that arrives now was given; `None` if a machine is away or
+    /// has lost what it had taken, or if the peer need not have written what is answered.
+    pub(super) fn good_copies(&self, now: Moment, setup: &Setup) -> Option<[bool; 2]> {
+        let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
+        let good =
+            |host: HostId| self.views[host].is_good() || now < self.good_until[host].after(ANSWER_TIME);
+        (whole && setup.is_synchronous()).then(|| [good(0), good(1)])
+    }
+
     /// A node shows this now. Returns what is worth telling.
     ///
     /// # Errors
@@ -103,6 +121,9 @@ impl Book {
     ) -> Result<Option<String>, String> {
         let reached = self.reached(host, setup);
         let before = std::mem::replace(&mut self.views[host], view);
+        if before.is_good() {
+            self.good_until[host] = world.now();
+        }
         let now = self.reached(host, setup);
         for copy in [0, 1] {
             self.certainties[host][copy] += u64::from(reached[copy] != now[copy]);

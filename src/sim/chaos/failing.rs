@@ -147,8 +147,13 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
-    script.lose(Gap::Now, other);
+    if script.way(2) == 0 {
+        script.part(Gap::Now)
+    } else {
+        script.lose(Gap::Now, other)
+    }
     script.admin(Gap::Later, primary, Admin::Attach);
+    script.act(Gap::Soon, Action::Join);
     script.boot(Gap::Soon, other);
     script.wait_for_peace();
 }

@@ -245,6 +245,17 @@ impl Oracle {
         Ok(())
     }
 
+    /// Whether a device holds a write, or others of its time or later in its place.
+    #[must_use]
+    pub fn is_written(&self, id: WriteId, device: &Device) -> bool {
+        let write = &self.writes[id as usize - 1];
+        let mut bytes = [0; SECTOR];
+        write.range().all(|sector| {
+            device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
+                && self.check(sector, &bytes, write.submitted).is_ok()
+        })
+    }
+
     /// Every sector that some copy must have something of.
     pub fn sectors(&self) -> impl Iterator<Item = u64> + '_ {
         self.copies.iter().flat_map(BTreeMap::keys).copied()

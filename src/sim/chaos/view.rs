@@ -49,6 +49,11 @@ impl View {
         self.role == "Primary"
     }
 
+    /// Its disk has what it was given, and keeps it.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.disk.as_str(), "Consistent" | "UpToDate" | "Negotiating")
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         ["Connected", "WFBitMap", "Verify"].iter().any(|word| self.conn.starts_with(word))
             || self.conn.contains("Sync")

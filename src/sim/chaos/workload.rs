@@ -112,6 +112,8 @@ pub(super) struct Facts {
     /// For each machine's copy a number that stays the same while every write of the program's node gets
     /// there before it is answered; `None` while that is not so.
     pub(super) copies: [Option<u64>; 2],
+    /// Whose copies are good, if that is for sure.
+    pub(super) good: Option<[bool; 2]>,
     /// The peer's disk has a write before that is answered, not only its program.
     pub(super) written: bool,
     /// The size of the device in sectors.
@@ -190,7 +192,7 @@ impl Program {
         }
         if let Some(client) = &mut self.client {
             for answer in world.hear(client) {
-                self.take(&answer, oracle, facts)?;
+                self.take(&answer, world, oracle, facts)?;
                 done += 1;
             }
             if self.client.as_ref().is_some_and(Client::is_closed) {
@@ -261,7 +263,13 @@ impl Program {
         }
     }
 
-    fn take(&mut self, answer: &Answer, oracle: &mut Oracle, facts: Facts) -> Result<(), String> {
+    fn take(
+        &mut self,
+        answer: &Answer,
+        world: &World,
+        oracle: &mut Oracle,
+        facts: Facts,
+    ) -> Result<(), String> {
         let Some(at) = self.requests.iter().position(|request| request.cookie == answer.cookie) else {
             return Err(format!("an answer to no request: cookie {}", answer.cookie));
         };
@@ -288,6 +296,7 @@ impl Program {
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
             Kind::Write { id, durable } => {
+                self.check_has_a_copy(id, world, oracle, facts)?;
                 oracle.done(id, copies, durable);
                 let received = [0, 1].into_iter().filter(got_it).filter(|copy| !on_disk(copy));
                 received.for_each(|copy| oracle.received(id, copy));
@@ -299,6 +308,27 @@ impl Program {
                 .for_each(|copy| oracle.flushed(copy, &then[copy])),
         }
         Ok(())
+    }
+}
+
+impl Program {
+    /// A write that is answered as done is on a good disk (I1, I3).
+    fn check_has_a_copy(
+        &self,
+        id: WriteId,
+        world: &World,
+        oracle: &Oracle,
+        facts: Facts,
+    ) -> Result<(), String> {
+        let Some(good) = facts.good else { return Ok(()) };
+        let has_it = |copy: HostId| {
+            let disk = world.disk(copy, self.volume.0);
+            good[copy] && disk.is_some_and(|disk| oracle.is_written(id, disk.data()))
+        };
+        if has_it(0) || has_it(1) {
+            return Ok(());
+        }
+        Err(format!("write #{id} is answered as done, and is on no good disk ({good:?} are good)"))
     }
 }
 
