@@ -15,6 +15,8 @@ use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
 /// What an answer takes from a node to its client, at most.
 const ANSWER_TIME: Duration = Duration::from_millis(1);
+/// What a request takes from its admission to its answer, when nothing is wrong with the other node.
+const REQUEST_TIME: Duration = Duration::from_millis(500);
 
 /// A volume, as it is followed through a life.
 #[derive(Debug)]
@@ -100,12 +102,15 @@ impl Book {
     }
 
     /// Whose copies are good, or were when an answer that arrives now was given; `None` if a machine is away or
-    /// has lost what it had taken, or if the peer need not have written what is answered.
-    pub(super) fn good_copies(&self, now: Moment, setup: &Setup) -> Option<[bool; 2]> {
+    /// has lost what it had taken, or if the peer need not have written what this node answers: in protocols A
+    /// and B it has to where there is no other copy (D30).
+    pub(super) fn good_copies(&self, host: HostId, now: Moment, setup: &Setup) -> Option<[bool; 2]> {
         let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
-        let good =
-            |host: HostId| self.views[host].is_good() || now < self.good_until[host].after(ANSWER_TIME);
-        (whole && setup.is_synchronous()).then(|| [good(0), good(1)])
+        let good_within = |host: HostId, span: Duration| {
+            self.views[host].is_good() || now < self.good_until[host].after(span)
+        };
+        let written = setup.is_synchronous() || !good_within(host, REQUEST_TIME);
+        (whole && written).then(|| [0, 1].map(|host| good_within(host, ANSWER_TIME)))
     }
 
     /// A node shows this now. Returns what is worth telling.

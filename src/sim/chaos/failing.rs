@@ -88,9 +88,9 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
 /// I3: in the middle of a resync one disk cannot take a write that the other one takes.
 pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("on-io-error", "pass_on");
-    setup.set("protocol", if script.way(3) == 0 { "B" } else { "C" });
+    setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
     let (primary, other) = (script.primary, script.other);
-    let host = if script.way(3) == 0 { other } else { primary };
+    let host = if script.way(2) == 0 { other } else { primary };
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.admin(Gap::Soon, other, Admin::Disconnect { force: false });
     script.wait(Cue::Lonely(primary), 500);
@@ -117,10 +117,18 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     let primary = script.primary;
     script.clients(&[Taste::All, Taste::OnePlace]);
     script.at += Duration::from_millis(script.random.below(50));
+    if script.way(3) > 0 {
+        // The peer has the write long before the own disk has failed, and hears late of that.
+        script.slow(primary);
+        let ms = 1 + script.way(10) as u32;
+        script.act(Gap::Now, Action::Jitter(ms));
+    }
     script.wait(Cue::Answered(Asked::Write), 200);
-    let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times });
+    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times: 1 });
     script.wait(Cue::Unfit(primary), 300);
+    if script.way(4) > 0 {
+        script.wait(Cue::Answered(Asked::Write), 2);
+    }
     script.lose_power(Gap::Now, primary);
     script.boot(Gap::Soon, primary);
     script.wait_for_peace();
@@ -152,9 +160,16 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     } else {
         script.lose(Gap::Now, other)
     }
-    script.admin(Gap::Later, primary, Admin::Attach);
+    let own_first = script.way(3) == 0;
+    if own_first {
+        script.admin(Gap::Later, primary, Admin::Attach);
+    }
     script.act(Gap::Soon, Action::Join);
     script.boot(Gap::Soon, other);
+    if !own_first {
+        script.act(Gap::Later, Action::Clients(Taste::All));
+        script.admin(Gap::Later, primary, Admin::Attach);
+    }
     script.wait_for_peace();
 }
 
@@ -173,6 +188,11 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
         script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind, times: 1 });
     }
     script.wait(Cue::Unfit(other), 500);
+    if script.way(2) == 0 {
+        script.wait(Cue::Answered(Asked::Write), 50);
+        script.lose_power(Gap::Soon, other);
+        script.boot(Gap::Soon, other);
+    }
     script.act(Gap::Soon, Action::Slow(other, 1));
     script.clients(&[Taste::All, Taste::Nothing]);
     script.admin(Gap::Later, other, Admin::Attach);
@@ -188,6 +208,7 @@ pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Se
     let force = script.way(2) == 0;
     script.admin(Gap::Soon, primary, Admin::Detach { force });
     script.wait(Cue::Unfit(primary), 300);
+    script.at += Duration::from_millis(script.random.below(2_000));
     script.wait(Cue::Answered(Asked::Write), 200);
     let times = 1 + script.way(2) as u32;
     script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });

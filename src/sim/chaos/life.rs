@@ -272,7 +272,7 @@ impl Life {
             let facts = Facts {
                 open: view.is_primary(),
                 copies: book.certain_copies(host, &self.setup),
-                good: book.good_copies(self.world.now(), &self.setup),
+                good: book.good_copies(host, self.world.now(), &self.setup),
                 written: self.setup.is_synchronous(),
                 sectors: view.sectors,
                 two_primaries: self.setup.two_primaries,
