@@ -118,7 +118,10 @@ impl Life {
                 self.tasks[host].push_back(Task::EndClients);
                 each(|volume| Command::Secondary { volume })
             }
-            Admin::Detach { force } => one(Command::Detach { volume, force }),
+            Admin::Detach { force } => {
+                self.books[usize::from(volume.0)].detached[host] = !force;
+                one(Command::Detach { volume, force })
+            }
             Admin::Attach => vec![Task::Attach(volume)],
             Admin::Disconnect { force } => one(Command::Disconnect { force }),
             Admin::Connect => vec![Task::Connect { discard_my_data: false }],

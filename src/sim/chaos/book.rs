@@ -13,10 +13,10 @@ use super::view::View;
 
 use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
-/// What an answer takes from a node to its client, at most.
-const ANSWER_TIME: Duration = Duration::from_millis(1);
+/// What an answer takes from a node to its client, at most, in the worst weather.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// What a request takes from its admission to its answer, when nothing is wrong with the other node.
-const REQUEST_TIME: Duration = Duration::from_millis(500);
+const REQUEST_TIME: Duration = Duration::from_millis(1500);
 
 /// A volume, as it is followed through a life.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Book {
     bereft: [bool; 2],
     /// It had no disk for a while, and the copies were not the same since.
     diskless: [bool; 2],
+    /// The administrator last gave its disk up in good order, with the peer's copy made sure of (T38).
+    pub(super) detached: [bool; 2],
     /// A split brain is being resolved: one side loses by decision.
     pub(super) split_brain: bool,
     /// Discards failed on some disk.
@@ -68,6 +70,7 @@ impl Book {
             promoted: [false; 2],
             bereft: [false; 2],
             diskless: [false; 2],
+            detached: [false; 2],
             split_brain: false,
             discards_failed: false,
             reads_failed: false,
@@ -210,7 +213,9 @@ impl Book {
         // One that lost power, and was promoted before the other came back, or is all that is left as that lost
         // its disk, has what was flushed: both failed.
         let checked = if self.bereft[source] && (self.promoted[source] || self.diskless[target]) {
-            let checked = self.oracle.check_medium(target, device.data());
+            // A flush at one of two Primaries says nothing of what the other one wrote, and its peer lost.
+            let flushed = if setup.two_primaries { source } else { target };
+            let checked = self.oracle.check_medium(flushed, device.data());
             self.oracle.gives_up(target, source);
             checked
         } else {
@@ -224,6 +229,11 @@ impl Book {
         self.crashed_primary[host] |= self.views[host].is_primary() || self.killed_primary[host];
         self.bereft[host] = true;
         self.oracle.lost_power(host);
+        let other = 1 - host;
+        let without = matches!(self.views[other].disk.as_str(), "Failed" | "Diskless");
+        if without && !self.detached[other] {
+            self.oracle.gives_up(other, host); // Both copies failed: what was flushed is left.
+        }
     }
 
     /// The copies are the same: what happened before is history.
