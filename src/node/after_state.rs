@@ -21,7 +21,9 @@ impl Node {
             steps.push(Work::SyncUuid { volume }); // A6
         }
         if old.pdsk <= Disk::Attaching && new.pdsk > Disk::Attaching && new.pdsk != Disk::DUnknown {
-            steps.extend([Work::SendUuids { volume, flags: 0 }, Work::SendState { volume }]); // A7
+            let told = self.volumes.get_mut(&volume).is_some_and(|v| std::mem::take(&mut v.marks.uuids_told));
+            steps.extend((!told).then_some(Work::SendUuids { volume, flags: 0 })); // A7
+            steps.push(Work::SendState { volume });
         }
         self.after_losing_peer_data(volume, old, new, &mut steps); // A9, A10
         self.after_demotion(volume, old, new, &mut steps); // A11, A12

@@ -20,7 +20,7 @@ use super::handlers::Waiter;
 use super::input::SocketId;
 use super::parameters::policies_of;
 use super::rules::{Manner, StateResult};
-use super::state::{Disk, Role, State, StateChange};
+use super::state::{Conn, Disk, Role, State, StateChange};
 use crate::units::VolumeId;
 
 /// The peer's state that calls for a handshake, and the own one it meets.
@@ -56,6 +56,7 @@ impl Node {
     pub(super) fn begin_handshake(&mut self, meeting: Meeting) {
         let Some(facts) = self.handshake_facts(&meeting) else { return };
         let verdict = decide(&facts);
+        self.tell_uncorrected_uuids(&meeting, &verdict.comparison);
         self.correct_uuids(meeting.volume, &verdict.comparison);
         let own_question = self.link().config.as_ref().is_some_and(|config| config.tentative);
         self.link_mut().handshake = Some(Handshake {
@@ -202,6 +203,19 @@ impl Node {
         }
         v.rotate_bitmap_uuid(known);
         self.send_uuids(volume, 0);
+    }
+
+    /// A peer that attaches hears the own UUIDs behind the own decision only (A7): if that corrects them, it is told
+    /// the ones that this decision is about, lest it decides otherwise.
+    fn tell_uncorrected_uuids(&mut self, meeting: &Meeting, comparison: &compare::Comparison) {
+        let attaches = meeting.os.conn >= Conn::Connected && meeting.os.pdsk <= Disk::Attaching;
+        let tell = attaches && comparison.own_fix.is_some();
+        if tell {
+            self.send_uuids(meeting.volume, 0);
+        }
+        if let Some(v) = self.volumes.get_mut(&meeting.volume) {
+            v.marks.uuids_told = tell;
+        }
     }
 
     /// What the comparison found out about a sync UUID that did not get through (S64, rules 34, 35, 51, 71).

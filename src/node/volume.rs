@@ -164,6 +164,8 @@ pub(super) struct Volume {
 pub(super) struct Marks {
     /// Was Primary when it crashed, not in sync since.
     pub(super) crashed_primary: bool,
+    /// A peer that attaches was told the own UUIDs before they were corrected, and is not told them again.
+    pub(super) uuids_told: bool,
     /// A new generation is due as soon as I/O goes on.
     pub(super) new_uuid_due: bool,
     /// The peer was forced up (S21.11).

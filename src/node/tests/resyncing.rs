@@ -331,3 +331,24 @@ fn a_handler_that_ends_late_does_not_begin_the_next_run() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
 }
+
+/// S64, A7: the source has not heard that the run is over, and meets the target without a disk, which then attaches it.
+#[test]
+fn a_disk_that_is_attached_after_an_unheard_end_is_resynced() {
+    let mut world = joined(3..6);
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success()); // No new generation, then.
+    world.step_until(|world| world.hosts[1].state().starts_with("SyncTarget"));
+    world.step_until(|world| world.hosts[1].state().starts_with("Connected"));
+    assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+    world.cut();
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.join();
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
+    let in_sync = "Connected Secondary/Secondary UpToDate/UpToDate";
+    world.assert_states(in_sync, in_sync);
+    world.assert_equal_disks();
+    assert_eq!(world.bits(0), 0, "{}", world.logs());
+}
