@@ -17,6 +17,15 @@ fn lenient_with(protocol: Protocol) -> World {
     world.in_sync()
 }
 
+/// Node 1 is the target of a resync, until what it keeps is released.
+fn begin_a_resync_that_lasts(world: &mut World) {
+    world.cut();
+    world.write(0, 700, 9);
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+    world.cut = false;
+    world.step_until(|world| !world.hosts[1].kept.is_empty());
+}
+
 fn data_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
     let write = device == Device::Data && matches!(op, DiskOp::Write { .. });
     write.then_some(DiskFault::Os(5))
@@ -59,11 +68,7 @@ fn a_write_is_refused_by_a_disk_that_is_durably_inconsistent() {
 #[test]
 fn a_write_that_the_only_good_disk_refuses_fails() {
     let mut world = lenient();
-    world.cut();
-    world.write(0, 700, 9);
-    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
-    world.cut = false;
-    world.step_until(|world| !world.hosts[1].kept.is_empty());
+    begin_a_resync_that_lasts(&mut world);
     assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.hosts[0].state());
     world.hosts[0].fails = data_cannot_be_written;
     let failed = world.request(0, write_of(3, 7));
@@ -260,11 +265,7 @@ fn a_disk_may_be_attached_while_the_nodes_meet() {
 fn a_refused_write_that_a_resync_has_brought_is_not_marked_again() {
     for protocol in [Protocol::B, Protocol::C] {
         let mut world = lenient_with(protocol);
-        world.cut();
-        world.write(0, 700, 9);
-        world.cut = false;
-        world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
-        world.step_until(|world| world.hosts[1].kept.len() == 1);
+        begin_a_resync_that_lasts(&mut world);
         world.hosts[1].fails = data_cannot_be_written;
         let write = world.submit(0, write_of(3, 7));
         assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
@@ -357,11 +358,7 @@ fn a_disk_that_has_failed_is_not_written_while_its_handler_runs() {
 #[test]
 fn a_write_that_only_an_inconsistent_disk_took_in_the_end_is_not_answered_as_done() {
     let mut world = World::synced(plain());
-    world.cut();
-    world.write(0, 700, 9);
-    world.cut = false;
-    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
-    world.step_until(|world| world.hosts[1].kept.len() == 1);
+    begin_a_resync_that_lasts(&mut world);
     world.hosts[1].keeps = writes_data;
     let write = world.submit(0, write_of(3, 7));
     world.deliver_all();

@@ -65,7 +65,7 @@ impl Life {
             }
             Task::Attach(volume) if there => {
                 let book = &self.books[usize::from(volume.0)];
-                if matches!(book.views[host].disk.as_str(), "Diskless" | "") {
+                if book.views[host].has_no_disk() {
                     apply_al(&book.disk(&self.world, host))?;
                     self.world.start_attach(host, volume, self.setup.disk.clone())
                 } else {
@@ -74,7 +74,7 @@ impl Life {
             }
             Task::CreateMd(volume) => {
                 let book = &self.books[usize::from(volume.0)];
-                if matches!(book.views[host].disk.as_str(), "Diskless" | "") {
+                if book.views[host].has_no_disk() {
                     create_md(&book.disk(&self.world, host));
                 }
                 None

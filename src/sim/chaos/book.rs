@@ -10,7 +10,6 @@ use super::coverage::Coverage;
 use super::oracle::{Oracle, Snapshot};
 use super::setup::Setup;
 use super::view::View;
-
 use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
 /// What an answer takes from a node to its client, at most, in the worst weather.

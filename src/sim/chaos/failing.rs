@@ -1,7 +1,5 @@
 //! Templates of disks that fail or are given up, and of losses just then: see [`super::templates`].
 
-use std::time::Duration;
-
 use super::cues::Cue;
 use super::plan::{Action, Admin, DiskError};
 use super::script::{Gap, Script};
@@ -15,7 +13,7 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
     let (primary, other) = (script.primary, script.other);
     let host = if script.way(4) == 0 { primary } else { other };
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(2) == 0 {
         script.slow(host);
     }
@@ -29,7 +27,7 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
             script.act(Gap::Now, Action::DiskErrors { host, meta, kind: DiskError::Write, times });
         }
         _ => {
-            script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Flush, times });
+            script.data_errors(host, DiskError::Flush, times);
         }
     }
     if script.way(2) == 0 {
@@ -67,9 +65,9 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("on-io-error", "pass_on");
     let other = script.other;
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
+    script.data_errors(other, DiskError::Write, times);
     script.wait(Cue::Unfit(other), 500);
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
@@ -102,7 +100,7 @@ pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut 
     script.admin(Gap::Soon, other, Admin::Connect);
     script.wait(Cue::Target(other), 3_000);
     let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host, meta: false, kind: DiskError::Write, times });
+    script.data_errors(host, DiskError::Write, times);
     script.wait(Cue::Answered(Asked::Write), 200);
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
@@ -116,7 +114,7 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("on-io-error", "detach");
     let primary = script.primary;
     script.clients(&[Taste::All, Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(3) > 0 {
         // The peer has the write long before the own disk has failed, and hears late of that.
         script.slow(primary);
@@ -124,7 +122,7 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
         script.act(Gap::Now, Action::Jitter(ms));
     }
     script.wait(Cue::Answered(Asked::Write), 200);
-    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: false, kind: DiskError::Write, times: 1 });
+    script.data_errors(primary, DiskError::Write, 1);
     script.wait(Cue::Unfit(primary), 300);
     if script.way(4) > 0 {
         script.wait(Cue::Answered(Asked::Write), 2);
@@ -139,7 +137,7 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(2) == 0 {
         script.slow(other);
     }
@@ -155,11 +153,7 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
-    if script.way(2) == 0 {
-        script.part(Gap::Now)
-    } else {
-        script.lose(Gap::Now, other)
-    }
+    script.lose_the_other();
     let own_first = script.way(3) == 0;
     if own_first {
         script.admin(Gap::Later, primary, Admin::Attach);
@@ -178,14 +172,14 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
     setup.set("on-io-error", if script.way(2) == 0 { "call-local-io-error" } else { "detach" });
     let other = script.other;
     script.clients(&[Taste::All, Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     script.slow(other);
     script.wait(Cue::Writing(other), 200);
     if script.way(2) == 0 {
         script.admin(Gap::Now, other, Admin::Detach { force: true });
     } else {
         let kind = if script.way(2) == 0 { DiskError::Write } else { DiskError::Flush };
-        script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind, times: 1 });
+        script.data_errors(other, kind, 1);
     }
     script.wait(Cue::Unfit(other), 500);
     if script.way(2) == 0 {
@@ -208,11 +202,11 @@ pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Se
     let force = script.way(2) == 0;
     script.admin(Gap::Soon, primary, Admin::Detach { force });
     script.wait(Cue::Unfit(primary), 300);
-    script.at += Duration::from_millis(script.random.below(2_000));
+    script.pause(2_000);
     script.wait(Cue::Answered(Asked::Write), 200);
     let times = 1 + script.way(2) as u32;
-    script.act(Gap::Now, Action::DiskErrors { host: other, meta: false, kind: DiskError::Write, times });
-    script.at += Duration::from_millis(script.random.below(50));
+    script.data_errors(other, DiskError::Write, times);
+    script.pause(50);
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
@@ -262,11 +256,7 @@ pub(super) fn source_of_the_primary_lost(script: &mut Script<'_>, setup: &mut Se
     }
     script.wait(Cue::Target(primary), 3_000);
     script.wait(Cue::Writing(primary), 50);
-    if script.way(2) == 0 {
-        script.part(Gap::Now)
-    } else {
-        script.lose(Gap::Now, other)
-    }
+    script.lose_the_other();
     script.act(Gap::Later, Action::Join);
     script.boot(Gap::Now, other);
     script.wait_for_peace();

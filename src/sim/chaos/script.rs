@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::events::HostId;
 use super::super::random::Random;
 use super::cues::Cue;
-use super::plan::{Action, Admin, Planned, Weights, action};
+use super::plan::{Action, Admin, DiskError, Planned, Weights, action};
 use super::workload::Taste;
 
 /// A pair that is left alone has found together by then, mostly.
@@ -38,6 +38,11 @@ impl<'a> Script<'a> {
         let primary = usize::from(random.below(4) == 0);
         let at = before.last().map_or(Duration::from_millis(random.below(200)), |last| last.at);
         Self { random, primary, other: 1 - primary, at, noise, plan: before.to_vec() }
+    }
+
+    /// Lets some time pass, less than so many milliseconds.
+    pub(super) fn pause(&mut self, most_ms: u64) {
+        self.at += Duration::from_millis(self.random.below(most_ms));
     }
 
     /// One of `count` ways.
@@ -114,6 +119,16 @@ impl<'a> Script<'a> {
         self.act(gap, action);
     }
 
+    /// The Primary loses the other one: the link to it, or all of it.
+    pub(super) fn lose_the_other(&mut self) {
+        if self.way(2) == 0 { self.part(Gap::Now) } else { self.lose(Gap::Now, self.other) }
+    }
+
+    /// The next operations of this kind fail on the data device of a machine.
+    pub(super) fn data_errors(&mut self, host: HostId, kind: DiskError, times: u32) {
+        self.act(Gap::Now, Action::DiskErrors { host, meta: false, kind, times });
+    }
+
     /// The pair is well, and the one that is to be Primary is.
     pub(super) fn cast(&mut self, fresh: bool) {
         if !fresh {
@@ -130,7 +145,7 @@ impl<'a> Script<'a> {
             self.wait(Cue::Primary(primary), 2_000);
         }
         if self.way(3) > 0 {
-            self.at += Duration::from_millis(self.random.below(300));
+            self.pause(300);
         }
     }
 

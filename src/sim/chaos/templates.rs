@@ -4,8 +4,6 @@
 //! Some lives have one of them in their plan, with its hosts, times and variants drawn anew, between fewer
 //! of the other actions; their configuration is made one in which the window exists.
 
-use std::time::Duration;
-
 use super::super::random::Random;
 use super::cues::Cue;
 use super::failing::{
@@ -20,6 +18,7 @@ use super::workload::{Asked, Taste};
 
 /// Of a hundred lives so many have a template.
 const SHARE: u64 = 45;
+
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
 
@@ -85,7 +84,7 @@ fn lost_together(script: &mut Script<'_>, setup: &mut Setup) {
         1 => {}
         _ => script.slow(other),
     }
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     script.wait(Cue::Answered(Asked::Write), 500);
     script.wait(Cue::Answered(asked), 500);
     let gap = if script.way(3) == 0 { Gap::Soon } else { Gap::Now };
@@ -100,7 +99,7 @@ fn lost_together_after_a_thaw(script: &mut Script<'_>, setup: &mut Setup) {
     freezes(setup);
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::Flushes, Taste::Durable, Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     match script.way(3) {
         0 => script.stall(Gap::Now, other, 60),
         1 => script.slow(other),
@@ -129,7 +128,7 @@ fn lost_between_ack_and_disk(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::Durable, Taste::OnePlace, Taste::Cold]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(2) == 0 {
         script.stall(Gap::Now, other, 100);
     }
@@ -155,7 +154,7 @@ fn survivor_lost_as_source(script: &mut Script<'_>, setup: &mut Setup) {
     setup.separate_meta |= script.way(4) > 0;
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(3) == 0 {
         script.slow(other);
     }
@@ -189,7 +188,7 @@ fn killed_and_then_lost(script: &mut Script<'_>, setup: &mut Setup) {
     let (primary, other) = (script.primary, script.other);
     let host = if script.way(3) == 0 { other } else { primary };
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     script.wait(Cue::Answered(Asked::Write), 200);
     script.wait(Cue::Unflushed(host), 5);
     script.act(Gap::Now, Action::Kill(host));
@@ -218,7 +217,7 @@ fn demoted_over_a_slow_disk(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(2) == 0 {
         script.slow(other);
     }
@@ -255,13 +254,13 @@ fn slow_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.depth = setup.depth.max(3);
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     match script.way(4) {
         0 => {}
         1 => script.slow(other),
         _ => {
             script.stall(Gap::Now, other, 3_000);
-            script.at += Duration::from_millis(script.random.below(20));
+            script.pause(20);
         }
     }
     script.wait(Cue::Answered(Asked::Write), 30);
@@ -303,14 +302,14 @@ fn target_lost(script: &mut Script<'_>, setup: &mut Setup) {
         setup.set("resync-rate", "400");
     }
     script.part(Gap::Soon);
-    script.at += Duration::from_millis(script.random.below(1_000));
+    script.pause(1_000);
     script.act(Gap::Soon, Action::Join);
     script.wait(Cue::Target(other), 5_000);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::OnePlace, Taste::Tail]);
     match script.way(4) {
         0 => script.wait(Cue::Answered(Asked::Write), 100),
         1 => {
-            script.at += Duration::from_millis(script.random.below(200));
+            script.pause(200);
             script.wait(Cue::Answered(Asked::Write), 100);
         }
         2 => script.wait(Cue::Unheard(other), 1_000),
@@ -318,7 +317,7 @@ fn target_lost(script: &mut Script<'_>, setup: &mut Setup) {
     }
     if script.way(3) == 0 {
         script.stall(Gap::Now, other, 500);
-        script.at += Duration::from_millis(script.random.below(20));
+        script.pause(20);
     }
     script.lose_power(Gap::Now, other);
     if script.way(2) == 0 {
@@ -338,7 +337,7 @@ fn thawed_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
     freezes(setup);
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     if script.way(2) == 0 {
         script.stall(Gap::Now, other, 100);
     }
@@ -371,7 +370,7 @@ fn thawed_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
 fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
     let (primary, other) = (script.primary, script.other);
     script.part(Gap::Soon);
-    script.at += Duration::from_millis(script.random.below(1_000));
+    script.pause(1_000);
     script.act(Gap::Soon, Action::Join);
     script.wait(Cue::Target(other), 5_000);
     match script.way(4) {
@@ -404,9 +403,9 @@ fn slow_write_at_the_meeting(script: &mut Script<'_>, _setup: &mut Setup) {
     script.clients(&[Taste::All, Taste::Cold, Taste::OnePlace]);
     script.part(Gap::Soon);
     script.wait(Cue::Lonely(primary), 3_000);
-    script.at += Duration::from_millis(script.random.below(200));
+    script.pause(200);
     script.stall(Gap::Now, primary, 3_000);
-    script.at += Duration::from_millis(script.random.below(50));
+    script.pause(50);
     script.act(Gap::Soon, Action::Join);
     match script.way(4) {
         0 => {
@@ -432,9 +431,9 @@ fn tail_around_a_break(script: &mut Script<'_>, setup: &mut Setup) {
     }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::Tail]);
-    script.at += Duration::from_millis(script.random.below(100));
+    script.pause(100);
     script.part(Gap::Soon);
-    script.at += Duration::from_millis(script.random.below(500));
+    script.pause(500);
     script.act(Gap::Soon, Action::Join);
     script.wait(Cue::Target(other), 5_000);
     match script.way(5) {
@@ -454,7 +453,7 @@ fn one_place_around_a_break(script: &mut Script<'_>, setup: &mut Setup) {
     setup.depth = setup.depth.max(3);
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::OnePlace]);
-    script.at += Duration::from_millis(script.random.below(100));
+    script.pause(100);
     match script.way(3) {
         0 => script.stall(Gap::Now, other, 300),
         1 => script.act(Gap::Now, Action::Jitter(20)),
@@ -489,7 +488,7 @@ fn evictions_before_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
         script.part(Gap::Soon);
     }
     script.clients(&[Taste::Cold, Taste::Cold, Taste::All]);
-    script.at += Duration::from_millis(script.random.below(300));
+    script.pause(300);
     script.wait(Cue::Answered(Asked::Write), 500);
     if script.way(3) == 0 {
         script.wait(Cue::Flushing(primary), 20);

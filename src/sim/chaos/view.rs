@@ -49,6 +49,11 @@ impl View {
         self.role == "Primary"
     }
 
+    /// It has no disk attached, or says nothing.
+    pub(super) fn has_no_disk(&self) -> bool {
+        matches!(self.disk.as_str(), "Diskless" | "")
+    }
+
     /// Its disk has what it was given, and keeps it.
     pub(super) fn is_good(&self) -> bool {
         matches!(self.disk.as_str(), "Consistent" | "UpToDate" | "Negotiating")

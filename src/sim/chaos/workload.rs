@@ -309,9 +309,7 @@ impl Program {
         }
         Ok(())
     }
-}
 
-impl Program {
     /// A write that is answered as done is on a good disk (I1, I3).
     fn check_has_a_copy(
         &self,
