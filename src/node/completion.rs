@@ -142,12 +142,12 @@ impl Node {
 
     /// Answers the client of a write. A write completed in the current epoch closes it (D32).
     fn complete_write(&mut self, key: ReqKey) {
+        let Some(ok) = self.log.get(key).map(|req| self.is_on_a_good_disk(req)) else { return };
         let Some(req) = self.log.get_mut(key) else { return };
         req.completed = true;
         req.data = None;
         let (id, volume, hold, epoch) = (req.id, req.volume, req.hold, req.epoch);
-        let (succeeded, copies, destroyable) = (req.succeeded(), req.copies(), req.destroyable());
-        let ok = succeeded && self.is_on_a_good_disk(volume, copies);
+        let destroyable = req.destroyable();
         let closes = epoch == self.log.current_epoch();
         if destroyable {
             self.destroy(key); // The bits of a local-only write are set before its client hears of it (D35).
@@ -159,12 +159,12 @@ impl Node {
         self.reply(id, if ok { Ok(None) } else { Err(ReplyError::Io) });
     }
 
-    /// Whether a write with these copies is on a good disk: one that is given up, or is the target of a resync, does
-    /// not count (I3).
-    fn is_on_a_good_disk(&self, volume: VolumeId, copies: Copies) -> bool {
-        let Some(state) = self.volumes.get(&volume).map(|v| v.state) else { return false };
+    /// Whether a write is on a good disk: one that is given up, or is the target of a resync, does not count (I3).
+    fn is_on_a_good_disk(&self, req: &Req) -> bool {
+        let Some(state) = self.volumes.get(&req.volume).map(|v| v.state) else { return false };
+        let Copies { local, peer } = req.copies();
         let good = |disk: Disk| disk >= Disk::Consistent;
-        (copies.local && good(state.disk)) || (copies.peer && good(state.pdsk))
+        !req.spoiled && ((local && good(state.disk)) || (peer && good(state.pdsk)))
     }
 
     /// A request left the admitted ones: its range is free, and others may start.
@@ -298,13 +298,14 @@ impl Node {
     }
 
     /// Whether the peer may lack a write that counts as acknowledged, but for its barrier: what protocol A has only
-    /// sent; and what was in a cache, of a peer that restarts and does not come back as only Consistent (D80).
+    /// sent, or protocol B only received, as its disk may refuse it (T29); and what was in a cache, of a peer that
+    /// restarts and does not come back as only Consistent (D80).
     /// Two Primaries cannot be each other's targets, and have fencing.
     pub(super) fn may_lose_what_it_acked(&self, volume: VolumeId) -> bool {
         let net = self.link().config.as_ref();
         let disk = self.volumes.get(&volume).and_then(|v| v.disk.as_ref());
         let unfenced = disk.is_some_and(|disk| disk.options.fencing == Fencing::DontCare);
-        self.link().protocol() == Protocol::A
+        self.link().protocol() != Protocol::C
             || (unfenced && !net.is_some_and(|net| net.options.allow_two_primaries))
     }
 
@@ -362,7 +363,8 @@ impl Node {
     /// may be one.
     pub(super) fn restart_failed_requests(&mut self) {
         let failed = |req: &Req| {
-            req.kind.is_write() && !req.completed && !req.postponed && req.legs_ended() && !req.succeeded()
+            let ended = req.kind.is_write() && !req.completed && !req.postponed && req.legs_ended();
+            ended && !self.is_on_a_good_disk(req)
         };
         let failed: Vec<ReqKey> =
             self.log.iter().filter(|(_, req)| failed(req)).map(|(key, _)| key).collect();

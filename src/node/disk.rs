@@ -3,7 +3,7 @@
 use super::Node;
 use super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::input::DiskFault;
-use super::state::{Conn, Disk, StateChange};
+use super::state::{Conn, Disk, Role, StateChange};
 use super::worker::Work;
 use crate::config::options::OnIoError;
 use crate::units::VolumeId;
@@ -15,6 +15,9 @@ impl Node {
         v.marks.io_error = true;
         let (state, path) = (v.state, v.disk.as_ref().map_or(String::new(), |d| d.facts.path.clone()));
         let policy = v.disk.as_ref().map(|disk| disk.options.on_io_error);
+        // Without a connection: a Secondary whose generation is the peer's has nothing that the peer has not (T29).
+        let follows = state.role == Role::Secondary && state.conn < Conn::Connected && v.uuids()[1] == 0;
+        let is_only_copy = state.pdsk != Disk::UpToDate && !follows;
         if state.disk <= Disk::Failed || *fault == DiskFault::Gone {
             return;
         }
@@ -23,7 +26,7 @@ impl Node {
         match policy {
             // The only good copy stays that, and the client hears of the error: called Inconsistent it would
             // be overwritten by older data at the next handshake (X11).
-            Some(OnIoError::PassOn) if state.disk > Disk::Inconsistent && state.pdsk == Disk::UpToDate => {
+            Some(OnIoError::PassOn) if state.disk > Disk::Inconsistent && !is_only_copy => {
                 self.force(volume, StateChange::disk(Disk::Inconsistent));
             }
             Some(OnIoError::PassOn) | None => {}

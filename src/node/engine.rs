@@ -7,6 +7,7 @@ use super::Node;
 use super::effect::{Effect, LogLevel};
 use super::rules::{Context, Immediate, Manner, StateResult, immediate};
 use super::state::{Conn, Disk, Role, State, StateChange, flags};
+use super::volume::Marks;
 use super::worker::Work;
 use crate::config::options;
 use crate::units::VolumeId;
@@ -94,6 +95,7 @@ impl Node {
             v.marks.target_unheard = false;
             v.reset_seq();
             v.late_answers = 0;
+            v.show_peer_data();
             self.links[0].connect_count += 1;
         }
         if old.disk == Disk::Inconsistent
@@ -106,8 +108,8 @@ impl Node {
         if old.conn != new.conn && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&new.conn) {
             v.begin_exchange();
         }
-        self.refresh_flags(volume, old, new);
         self.note_lost_target(volume, old, new);
+        self.refresh_flags(volume, old, new);
         if self.loses_peer_data(volume, old, new)
             && let Some(v) = self.volumes.get_mut(&volume)
         {
@@ -151,10 +153,13 @@ impl Node {
     /// The metadata flags follow the state (S23), and so does what clients have seen.
     fn refresh_flags(&mut self, volume: VolumeId, old: State, new: State) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let crashed = v.marks.crashed_primary;
+        let Marks { crashed_primary, target_unheard, .. } = v.marks;
         let current = v.uuids()[0];
         let Some(disk) = v.disk.as_deref_mut() else { return };
-        let word = flags::recompute(disk.flags(), new, crashed, disk.options.al_updates);
+        let mut word = flags::recompute(disk.flags(), new, crashed_primary, disk.options.al_updates);
+        if target_unheard && new.disk >= Disk::Inconsistent {
+            word |= flags::CONNECTED_IND; // As the run left it: that outlasts a restart (T40).
+        }
         let changed = word != disk.flags();
         disk.set_flags(word);
         if new.disk >= Disk::Inconsistent && old.disk < Disk::Consistent && new.disk >= Disk::Consistent {

@@ -169,6 +169,7 @@ impl Node {
             self.advance_teardown();
             let serial = (self.state_serial, self.effects.len());
             self.run_jobs();
+            self.poll_asked();
             if self.retry_parked {
                 self.retry_parked = false;
                 self.admit_parked();

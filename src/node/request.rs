@@ -115,7 +115,10 @@ impl Node {
         let Some(v) = self.volumes.get(&volume) else { return false };
         v.state.is_suspended()
             || v.gate > 0
-            || matches!(v.state.conn, Conn::StartingSyncS | Conn::WFBitMapT | Conn::WFSyncUUID)
+            || matches!(
+                v.state.conn,
+                Conn::StartingSyncS | Conn::StartingSyncT | Conn::WFBitMapT | Conn::WFSyncUUID
+            )
             || matches!(v.state.disk, Disk::Attaching | Disk::Negotiating)
             || v.live > self.link().max_buffers()
     }

@@ -320,12 +320,14 @@ impl Node {
         }
     }
 
-    /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199).
+    /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199). It may come before the consent to a full
+    /// sync, on the other socket; otherwise a run that it belongs to has come to nothing here.
     pub(super) fn on_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
+        let asks = self.link().replies.contains_key(&Some(volume));
         let Some(v) = self.volumes.get_mut(&volume) else {
             return self.unknown_volume("P_SYNC_UUID", volume);
         };
-        if v.state.disk < Disk::Negotiating {
+        if v.state.disk < Disk::Negotiating || (v.state.conn <= Conn::Connected && !asks) {
             return self.say(LogLevel::Info, Some(volume), "Ignoring SyncUUID packet!");
         }
         v.marks.early_sync_uuid = Some(uuid);
@@ -361,7 +363,11 @@ impl Node {
         let exchange = v.exchange;
         match v.state.conn {
             Conn::StartingSyncT => {
-                self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
+                // Should the source be lost before the run begins, nothing but this tells the next handshake.
+                let given_up =
+                    StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(Conn::WFSyncUUID) };
+                self.change(volume, given_up, Manner::SOFT);
+                self.worker.push(Work::SyncMeta { volume });
                 self.try_sync_uuid(volume);
             }
             Conn::StartingSyncS => {

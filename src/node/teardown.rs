@@ -56,6 +56,7 @@ impl Node {
             }
         }
         self.drop_unstarted_io();
+        self.forget_asked();
         for volume in self.volume_ids() {
             self.stop_resync(volume);
         }

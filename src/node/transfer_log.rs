@@ -128,10 +128,10 @@ impl Req {
         !matches!(self.local, LocalLeg::Pending) && !self.net.pending
     }
 
-    /// Whether one of its legs succeeded (D31), on a good disk.
+    /// Whether one of its legs succeeded (D31).
     pub(super) const fn succeeded(&self) -> bool {
         let Copies { local, peer } = self.copies();
-        !self.spoiled && (local || peer)
+        local || peer
     }
 
     /// Which of its copies are good.

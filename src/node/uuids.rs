@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::effect::LogLevel;
-use super::state::{Conn, Disk, Role};
+use super::state::{Conn, Disk, Role, flags};
 use super::volume::{PeerUuids, Volume};
 use super::worker::Work;
 use crate::units::VolumeId;
@@ -103,7 +103,14 @@ impl Node {
         let random = self.fresh_uuid();
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let old_bitmap = v.uuids()[1];
-        let beside = std::mem::take(&mut v.marks.target_unheard) && old_bitmap != 0;
+        let unheard = std::mem::take(&mut v.marks.target_unheard);
+        let beside = unheard && old_bitmap != 0;
+        if unheard
+            && v.state.conn < Conn::Connected
+            && let Some(disk) = v.disk.as_deref_mut()
+        {
+            disk.set_flags(disk.flags() & !flags::CONNECTED_IND);
+        }
         if beside {
             v.new_current_beside_bitmap(random);
         } else {

@@ -152,6 +152,8 @@ pub(super) struct Volume {
     pub(super) seq_sent: u32,
     /// The highest sequence number the peer was seen to use (D178).
     seq_seen: u32,
+    /// A change that the peer asks for, and that needs both copies durable first.
+    pub(super) asked: Option<super::commands::Asked>,
     /// Own writes that wait for an overlapping one of the peer's, and whether they are in the activity log.
     pub(super) behind_peer: Vec<(Admitted, bool)>,
     /// What is to be kept before it is overwritten.
@@ -241,6 +243,7 @@ impl Volume {
             bitmap_out: None,
             seq_sent: 0,
             seq_seen: 0,
+            asked: None,
             behind_peer: Vec::new(),
             keeping: None,
             counters: Counters::default(),
@@ -291,6 +294,18 @@ impl Volume {
     /// Number of out-of-sync bits; 0 without a disk.
     pub(super) fn bits_set(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.bitmap.count())
+    }
+
+    /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones
+    /// may take their place (S31, S37.7).
+    pub(super) fn show_peer_data(&mut self) {
+        let State { disk, pdsk, .. } = self.state;
+        if disk < Disk::Inconsistent
+            && pdsk > Disk::Inconsistent
+            && let Some(theirs) = self.peer_uuids
+        {
+            self.exposed_uuid = theirs.current;
+        }
     }
 
     /// Both sides count from the start (W142).

@@ -109,6 +109,8 @@ pub(super) enum Work {
     SkipInitialSync { volume: VolumeId },
     /// What the gate was closed for is done.
     OpenGate { volume: VolumeId },
+    /// The data is durable: make the change that the peer asked for, and answer.
+    AnswerAsked { volume: VolumeId },
     /// Wake the command that waits for all work before this.
     Wake { command: CommandId },
 }
@@ -294,6 +296,7 @@ impl Node {
             Work::CloseDisk { volume } => self.close_disk(volume),
             Work::SkipInitialSync { volume } => self.skipped_initial_sync(volume),
             Work::OpenGate { volume } => self.open_gate(volume),
+            Work::AnswerAsked { volume } => self.answer_asked(volume),
             Work::Wake { command } => self.wake_command(command),
         }
     }

@@ -55,6 +55,24 @@ fn nor_if_the_source_was_promoted_only_after_the_break() {
     b_takes_over_and_a_returns(&mut machines);
 }
 
+/// T40. Holds `refresh_flags`, which keeps that the end may be unheard in the metadata: it outlasts a second loss of
+/// power, and one while the source looks for its target.
+#[test]
+fn nor_if_the_source_loses_its_power_before_it_is_promoted() {
+    for times in [1, 2] {
+        let mut machines = Machines::in_sync();
+        ended_unheard(&mut machines);
+        machines.demote(A);
+        for _ in 0..times {
+            machines.lose_power(A);
+            machines.boot(A);
+            machines.settle();
+        }
+        machines.promote(A);
+        b_takes_over_and_a_returns(&mut machines);
+    }
+}
+
 /// T40. Holds `new_current_beside_bitmap`, which keeps the old current UUID in the history: A's return is rule
 /// 80, and the write is on both disks.
 #[test]

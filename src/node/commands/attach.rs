@@ -266,10 +266,10 @@ impl Node {
             job.stage = Stage::Detaching;
             return None;
         }
-        if !self.is_peer_copy_durable(volume, job) {
+        if !self.are_copies_durable(volume, job) {
             return None;
         }
-        if matches!(job.stage, Stage::Draining) {
+        if matches!(job.stage, Stage::Flushing { .. }) {
             let request = TwoPhase::new(volume, StateChange::disk(Disk::Failed));
             job.stage = Stage::Asking { request, tries: 1, forced: false };
         }

@@ -1,20 +1,54 @@
-//! Before the own copy of the data is given up, by `detach` or `invalidate`: the other one has to be durable.
+//! Before a copy of the data is given up, by `detach`, `invalidate` or `invalidate-remote`, on either node: the
+//! other one has to be durable.
+//!
+//! ```text
+//!  the node that orders it: gate closed ─► drained, barrier acked, own disk flushed ─► asks
+//!  the node that is asked:                 the same ─► changes its state, answers ─► gate open
+//! ```
+//! What a node has written itself it makes durable at the peer by a barrier, and all that is on its own disk
+//! by a flush: so whichever of the two copies stays, nothing of it is in a cache only.
 
 use super::super::Node;
+use super::super::state::{Conn, Disk, StateChange};
 use super::super::transfer_log::Req;
+use super::super::worker::Work;
 use super::{Job, Stage};
 use crate::units::VolumeId;
 
+/// A change by which a copy is given up, as the peer has asked for it, from the view of this node.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Asked {
+    change: StateChange,
+    /// All requests have ended, and the own disk is being flushed.
+    flushing: bool,
+}
+
+/// Whether one of the two copies will not count any more.
+pub(super) fn gives_up_a_copy(change: StateChange) -> bool {
+    matches!(change.conn, Some(Conn::StartingSyncS | Conn::StartingSyncT))
+        || change.pdsk == Some(Disk::Failed)
+}
+
 impl Node {
-    /// New requests wait, those under way end (D165), and the peer acks the barrier of what it has: its copy
-    /// will be the only one, and must not be one that it loses with its power (T38). Whether all that is so.
-    pub(super) fn is_peer_copy_durable(&mut self, volume: VolumeId, job: &mut Job) -> bool {
+    /// New requests wait, those under way end (D165), and both copies become durable: one of them will be
+    /// the only one, and must not be one that is lost with a node's power (T38). Whether all that is so.
+    pub(super) fn are_copies_durable(&mut self, volume: VolumeId, job: &mut Job) -> bool {
         if matches!(job.stage, Stage::Start) {
             self.close_gate(volume);
             job.stage = Stage::Draining;
         }
+        if matches!(job.stage, Stage::Draining) && self.is_peer_copy_durable(volume) {
+            job.stage = Stage::Flushing { done: false };
+            self.worker.push(Work::FlushData { volume });
+            self.worker.push(Work::Wake { command: job.id });
+        }
+        !matches!(job.stage, Stage::Draining | Stage::Flushing { done: false })
+    }
+
+    /// Whether no request is under way, and all that the peer has got from this node is durable there; sees to it.
+    fn is_peer_copy_durable(&mut self, volume: VolumeId) -> bool {
         let Some(v) = self.volumes.get(&volume) else { return true };
-        if !matches!(job.stage, Stage::Draining) || v.state.is_suspended() {
+        if v.state.is_suspended() {
             return true; // What is withheld by a suspension does not end: what the disk does is waited for.
         }
         if v.live > 0 {
@@ -28,5 +62,46 @@ impl Node {
             return false;
         }
         true
+    }
+
+    /// The peer asks for this change, which gives a copy up: it is made and answered when both are durable.
+    pub(super) fn prepare_asked(&mut self, volume: VolumeId, change: StateChange) {
+        self.close_gate(volume);
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.asked = Some(Asked { change, flushing: false });
+        }
+    }
+
+    /// Goes on with what the peer has asked for.
+    pub(in super::super) fn poll_asked(&mut self) {
+        for volume in self.volume_ids() {
+            let drains = self.volumes.get(&volume).and_then(|v| v.asked).is_some_and(|asked| !asked.flushing);
+            if !drains || !self.is_peer_copy_durable(volume) {
+                continue;
+            }
+            if let Some(asked) = self.volumes.get_mut(&volume).and_then(|v| v.asked.as_mut()) {
+                asked.flushing = true;
+            }
+            self.worker.push(Work::FlushData { volume });
+            self.worker.push(Work::AnswerAsked { volume });
+        }
+    }
+
+    /// Work: both copies are durable, one may be given up.
+    pub(in super::super) fn answer_asked(&mut self, volume: VolumeId) {
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if let Some(Asked { change, .. }) = v.asked.take_if(|asked| asked.flushing) {
+            self.answer_change_request(Some(volume), change);
+            self.open_gate(volume);
+        }
+    }
+
+    /// The connection is gone: nobody waits for an answer.
+    pub(in super::super) fn forget_asked(&mut self) {
+        for volume in self.volume_ids() {
+            if self.volumes.get_mut(&volume).and_then(|v| v.asked.take()).is_some() {
+                self.open_gate(volume);
+            }
+        }
     }
 }

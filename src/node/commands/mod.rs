@@ -20,6 +20,7 @@ use super::volume::Volume;
 use crate::units::{Moment, VolumeId};
 
 pub(super) use attach::AttachJob;
+pub(super) use giving_up::Asked;
 use two_phase::TwoPhase;
 
 /// Configuration errors of S35 that the core reports.
@@ -62,6 +63,10 @@ enum Stage {
     },
     /// Waits for the transfer log to be empty (T38).
     Draining,
+    /// Waits for the flush of the own disk.
+    Flushing {
+        done: bool,
+    },
     /// Waits for the worker; then the outcome is this.
     Working {
         woken: bool,
@@ -276,9 +281,9 @@ impl Node {
     pub(super) fn wake_command(&mut self, command: CommandId) {
         for job in &mut self.jobs.queue {
             if job.id == command
-                && let Stage::Working { woken, .. } = &mut job.stage
+                && let Stage::Working { woken: done, .. } | Stage::Flushing { done } = &mut job.stage
             {
-                *woken = true;
+                *done = true;
                 self.state_serial += 1;
             }
         }

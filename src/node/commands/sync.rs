@@ -71,8 +71,8 @@ impl Node {
         }
         let alone = state.conn == Conn::StandAlone
             && state.role == if remote { Role::Primary } else { Role::Secondary };
-        if matches!(job.stage, Stage::Start | Stage::Draining) {
-            if !remote && !self.is_peer_copy_durable(volume, job) {
+        if matches!(job.stage, Stage::Start | Stage::Draining | Stage::Flushing { .. }) {
+            if !self.are_copies_durable(volume, job) {
                 return None;
             }
             let change = match (alone, remote) {
@@ -86,9 +86,7 @@ impl Node {
         let Stage::Asking { request, forced, .. } = &mut job.stage else { return None };
         let alone = *forced;
         let result = self.poll_request(request)?;
-        if !remote {
-            self.open_gate(volume);
-        }
+        self.open_gate(volume);
         if result == StateResult::Success && alone {
             self.worker.push(Work::SetAllBits { volume });
         }

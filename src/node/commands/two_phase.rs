@@ -6,6 +6,7 @@ use super::super::link::ChangeReply;
 use super::super::rules::{self, Immediate, Manner, Request, StateResult, immediate};
 use super::super::state::{Conn, State, StateChange};
 use super::super::worker::Work;
+use super::giving_up::gives_up_a_copy;
 use crate::units::VolumeId;
 use crate::wire::packet::{Packet, StateWord};
 
@@ -108,26 +109,54 @@ impl Node {
         }
     }
 
-    /// The peer asks for a change (W192 to W195). Answered at once, before its next packet.
+    /// The peer asks for a change (W192 to W195). Answered at once, before its next packet; only what gives up
+    /// a copy of the data waits until the other one is durable.
     pub(in super::super) fn on_change_request(&mut self, volume: Option<VolumeId>, mask: u32, value: u32) {
         let change = match StateChange::from_words(mask, value) {
             Ok(change) => change.mirrored(),
             Err(error) => return self.protocol_error(&format!("a state change request: {error}")),
         };
-        let result = if self.link().state_sent {
-            StateResult::InTransientState
-        } else if self.link().resolver && self.link().replies.get(&volume) == Some(&ChangeReply::Awaited) {
-            StateResult::ConcurrentStChg
+        match volume {
+            Some(volume) if gives_up_a_copy(change) && self.may_prepare(volume, change) => {
+                self.prepare_asked(volume, change);
+            }
+            _ => self.answer_change_request(volume, change),
+        }
+    }
+
+    /// Whether a change that the peer asks for would be made now, and no other one is being prepared.
+    fn may_prepare(&self, volume: VolumeId, change: StateChange) -> bool {
+        let refused = self.refuses_for_now(Some(volume)).is_some();
+        !refused
+            && self.volumes.get(&volume).is_some_and(|v| {
+                let verdict = immediate(v.state, change, &self.context(volume), Manner::SOFT);
+                v.asked.is_none() && matches!(verdict, Immediate::Accepted { .. })
+            })
+    }
+
+    /// Why no change is made for the peer at this time, whatever it is.
+    fn refuses_for_now(&self, volume: Option<VolumeId>) -> Option<StateResult> {
+        let link = self.link();
+        if link.state_sent {
+            Some(StateResult::InTransientState)
+        } else if link.resolver && link.replies.get(&volume) == Some(&ChangeReply::Awaited) {
+            Some(StateResult::ConcurrentStChg)
         } else {
-            match volume {
-                Some(volume) if !self.volumes.contains_key(&volume) => {
-                    return self.unknown_volume("a state change request", volume);
-                }
-                Some(volume) => self.change(volume, change, Manner::SOFT),
-                None => {
-                    let manner = Manner { ignore_outdate_failure: true, ..Manner::SOFT };
-                    self.change_connection(change, manner)
-                }
+            None
+        }
+    }
+
+    /// Makes a change that the peer asks for, if the rules allow it, and answers.
+    pub(super) fn answer_change_request(&mut self, volume: Option<VolumeId>, change: StateChange) {
+        let result = match (self.refuses_for_now(volume), volume) {
+            (Some(refused), _) => refused,
+            (None, Some(volume)) if !self.volumes.contains_key(&volume) => {
+                return self.unknown_volume("a state change request", volume);
+            }
+            (None, Some(volume)) => self.change(volume, change, Manner::SOFT),
+            (None, None) => {
+                let manner = Manner { ignore_outdate_failure: true, ..Manner::SOFT };
+                self.change_connection(change, manner)
             }
         };
         let code = result.code();

@@ -242,6 +242,114 @@ fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
     }
 }
 
+/// T38, I1: the copy that stays is durable, with what its own node wrote to it, whoever orders the other one to be
+/// given up.
+#[test]
+fn the_copy_that_stays_is_flushed_first() {
+    let mut options = plain();
+    options.set("allow-two-primaries", None).unwrap();
+    let orders = [
+        (0, Command::Invalidate { volume: VOLUME }),
+        (0, Command::Detach { volume: VOLUME, force: false }),
+        (1, Command::InvalidateRemote { volume: VOLUME }),
+    ];
+    for (host, command) in orders {
+        let mut world = World::synced(options.clone());
+        assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+        world.write(1, 3, 7);
+        let before = world.states();
+        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        world.input(host, Input::Command { id: CommandId(999), command: command.clone() });
+        world.deliver_all();
+        assert!(!world.hosts[1].kept.is_empty(), "{command:?}\n{}", world.logs());
+        assert_eq!(world.states(), before, "{command:?}");
+        let late = world.submit(0, write_of(4, 8)); // The copy that stays would have it in a cache only.
+        assert!(host == 1 || !is_answered(&mut world, late), "{command:?}");
+        world.hosts[1].keeps = |_, _| false;
+        world.release(1);
+        world.settle();
+        assert!(world.hosts[host].outcomes[&999].is_success(), "{command:?}\n{}", world.logs());
+        assert_eq!(world.reply(0, late), Some(Ok(None)), "{}", world.logs());
+        assert_eq!((world.hosts[1].disk[3 * 4096], world.hosts[1].disk[4 * 4096]), (7, 8));
+    }
+}
+
+/// T38: a connection that ends while a copy is being made durable for the peer's sake leaves nothing closed.
+#[test]
+fn a_change_that_the_peer_has_asked_for_is_forgotten_with_the_connection() {
+    let mut world = World::synced(plain());
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.write(0, 3, 7);
+    world.input(
+        1,
+        Input::Command { id: CommandId(999), command: Command::InvalidateRemote { volume: VOLUME } },
+    );
+    world.deliver_all();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.cut();
+    world.hosts[1].keeps = |_, _| false;
+    world.release(1);
+    world.settle();
+    world.write(0, 4, 8);
+    assert_eq!(world.hosts[0].node.volumes[&VOLUME].gate, 0);
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// X9, S66.5: the copy was given up, and no UUID tells: its disk does.
+#[test]
+fn a_copy_given_up_for_a_run_that_did_not_begin_is_made_anew() {
+    let mut world = World::synced(plain());
+    world.input(0, Input::Command { id: CommandId(999), command: Command::Invalidate { volume: VOLUME } });
+    world.step_until(|world| world.hosts[0].state().starts_with("WFSyncUUID"));
+    let before = world.uuids(0);
+    world.cut();
+    assert_eq!(world.hosts[0].state(), "WFConnection Primary/Unknown Inconsistent/DUnknown");
+    assert_eq!(world.uuids(0), before, "the sync UUID has arrived");
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([world.bits(0), world.bits(1)], [0, 0], "{}", world.logs());
+}
+
+/// S57: a sync UUID may be on its way when its run comes to nothing.
+#[test]
+fn the_sync_uuid_of_a_run_that_came_to_nothing_is_not_that_of_the_next() {
+    let mut world = World::synced(plain());
+    world.hear(1, false, Packet::SyncUuid(0xabcd_0000_0000_0000), None);
+    world.settle();
+    assert!(world.command(1, Command::Invalidate { volume: VOLUME }).is_success());
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.uuids(0)[0] & !1, world.uuids(1)[0] & !1);
+    assert!(!world.logs().contains("ABCD000000000000:"), "{}", world.logs());
+}
+
+/// S31, S37.7: clients have seen newer data than the own disk has, though this node was Secondary when it met them.
+#[test]
+fn a_disk_is_not_taken_back_when_the_peer_has_shown_newer_data() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    world.cut();
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 3, 7);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    assert!(world.command(1, Command::Secondary { volume: VOLUME }).is_success());
+    world.join();
+    assert!(world.command(0, Command::Primary { volume: VOLUME, force: false }).is_success());
+    assert_eq!(world.read(0, 3), 7);
+    world.cut();
+    world.hosts[0].apply_al();
+    world.begin_attach(0, 999);
+    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+    assert_eq!(world.hosts[0].outcomes[&999].code, 150, "{}", world.logs());
+    world.join();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+}
+
 /// W100: nothing of a connection that is over is waited for.
 #[test]
 fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answered() {

@@ -51,7 +51,7 @@ impl Life {
             self.meet(Class::Kill, host);
         }
         self.world.crash(host);
-        self.books.iter_mut().for_each(|book| book.oracle.killed(host));
+        self.books.iter_mut().for_each(|book| book.killed(host, &self.setup));
         self.gone(host);
     }
 
@@ -66,7 +66,8 @@ impl Life {
 
     /// A machine is down, with all that ran on it.
     fn gone(&mut self, host: HostId) {
-        self.books.iter_mut().for_each(|book| book.gone(host));
+        let now = self.world.now();
+        self.books.iter_mut().for_each(|book| book.gone(host, now));
         self.tasks[host].clear();
         self.pending[host] = None;
         self.end_programs(host);

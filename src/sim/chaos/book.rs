@@ -228,11 +228,22 @@ impl Book {
         self.crashed_primary[host] |= self.views[host].is_primary() || self.killed_primary[host];
         self.bereft[host] = true;
         self.oracle.lost_power(host);
-        let other = 1 - host;
-        let without = matches!(self.views[other].disk.as_str(), "Failed" | "Diskless");
-        if without && !self.detached[other] {
-            self.oracle.gives_up(other, host); // Both copies failed: what was flushed is left.
+        if self.has_given_up(1 - host) {
+            self.oracle.gives_up(1 - host, host); // Both copies failed: what was flushed is left.
         }
+    }
+
+    /// The program of a machine was killed, and took with it what it had only received.
+    pub(super) fn killed(&mut self, host: HostId, setup: &Setup) {
+        self.oracle.killed(host);
+        if !setup.is_synchronous() && self.has_given_up(1 - host) {
+            self.oracle.gives_up(1 - host, host); // Both failed: what had got to the disk is left.
+        }
+    }
+
+    /// Whether a node has no disk, without having made sure that the peer has all that it had.
+    fn has_given_up(&self, host: HostId) -> bool {
+        matches!(self.views[host].disk.as_str(), "Failed" | "Diskless") && !self.detached[host]
     }
 
     /// The copies are the same: what happened before is history.
@@ -246,7 +257,10 @@ impl Book {
     }
 
     /// A machine is down.
-    pub(super) fn gone(&mut self, host: HostId) {
+    pub(super) fn gone(&mut self, host: HostId, now: Moment) {
+        if self.views[host].is_good() {
+            self.good_until[host] = now;
+        }
         for node in [0, 1] {
             self.certainties[node][host] += 1;
         }
@@ -267,9 +281,8 @@ impl Book {
         for sector in self.oracle.sectors() {
             let content = disks.each_ref().map(|disk| sector_of(disk, sector));
             let marked = self.marked(world, sector);
-            // A failed discard is no error, and leaves its bits (D163); so does an invalidate that was cut
-            // before any data moved (X9).
-            if marked.contains(&Some(true)) && (self.discards_failed || self.invalidated) {
+            // A failed discard is no error, and leaves its bits (D163).
+            if marked.contains(&Some(true)) && self.discards_failed {
                 continue;
             }
             if content[0] != content[1] {
@@ -278,8 +291,9 @@ impl Book {
                     content.map(|bytes| bytes.map(stamp_of))
                 ));
             }
-            // What a verify cannot read counts as different (D142).
-            if marked.contains(&Some(true)) && !self.reads_failed {
+            // What a verify cannot read counts as different (D142), and an invalidate that is cut before any data
+            // moves leaves its bits (X9).
+            if marked.contains(&Some(true)) && !self.reads_failed && !self.invalidated {
                 return Err(format!(
                     "the copies are called the same, but sector {sector} is marked {marked:?}"
                 ));

@@ -132,10 +132,15 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait_for_peace();
 }
 
-/// T38, I3: the Primary gives up its copy for the peer's, and the peer is lost.
+/// T38, I3: the Primary gives up its copy for the peer's, or has to, and the peer is lost.
 pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
+    if script.way(3) == 0 {
+        setup.be_two_primaries();
+        script.admin(Gap::Now, other, Admin::Promote);
+        script.wait(Cue::Primary(other), 2_000);
+    }
     script.clients(&[Taste::All, Taste::OnePlace]);
     script.pause(50);
     if script.way(2) == 0 {
@@ -143,17 +148,22 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     }
     script.wait(Cue::Answered(Asked::Write), 200);
     script.wait(Cue::Unflushed(other), 50);
-    let gives_up = match script.way(4) {
-        0 => Admin::Invalidate,
-        1 => Admin::Detach { force: false },
-        _ => Admin::Detach { force: true },
+    let (who, gives_up) = match script.way(8) {
+        0 | 1 => (primary, Admin::Invalidate),
+        2 | 3 => (other, Admin::InvalidateRemote),
+        4 | 5 => (primary, Admin::Detach { force: false }),
+        _ => (primary, Admin::Detach { force: true }),
     };
-    script.admin(Gap::Now, primary, gives_up);
+    script.admin(Gap::Now, who, gives_up);
     script.wait(Cue::Unfit(primary), 300);
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
-    script.lose_the_other();
+    if script.way(2) == 0 {
+        script.lose_power(Gap::Now, other);
+    } else {
+        script.lose_the_other();
+    }
     let own_first = script.way(3) == 0;
     if own_first {
         script.admin(Gap::Later, primary, Admin::Attach);
@@ -163,6 +173,37 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     if !own_first {
         script.act(Gap::Later, Action::Clients(Taste::All));
         script.admin(Gap::Later, primary, Admin::Attach);
+    }
+    script.wait_for_peace();
+}
+
+/// S31, S37.7: a node whose disk is older than the peer's shows the peer's data, loses it, and gets its disk back.
+pub(super) fn older_disk_comes_back(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    let force = script.way(2) == 0;
+    script.admin(Gap::Soon, other, Admin::Detach { force });
+    script.wait(Cue::Unfit(other), 300);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(3) > 0 {
+        script.lose(Gap::Soon, other);
+        script.boot(Gap::Soon, other);
+        script.wait(Cue::Lonely(other), 100);
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+    }
+    script.pause(1_500);
+    script.admin(Gap::Now, primary, Admin::Demote);
+    script.wait(Cue::Secondary(primary), 2_000);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.part(Gap::Soon);
+    script.wait(Cue::Lonely(other), 5_000);
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.pause(1_000);
+    if script.way(2) == 0 {
+        script.act(Gap::Soon, Action::Join);
     }
     script.wait_for_peace();
 }

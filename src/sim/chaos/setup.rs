@@ -115,6 +115,13 @@ impl Setup {
         self.two_primaries = false;
     }
 
+    /// Both nodes may be Primary.
+    pub(super) fn be_two_primaries(&mut self) {
+        self.set("protocol", "C");
+        self.set("allow-two-primaries", "yes");
+        self.two_primaries = true;
+    }
+
     /// Whether a write is on both disks when it is answered.
     pub(super) fn is_synchronous(&self) -> bool {
         self.net.protocol == Protocol::C

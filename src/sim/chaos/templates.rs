@@ -8,8 +8,8 @@ use super::super::random::Random;
 use super::cues::Cue;
 use super::failing::{
     disk_fails_before_the_flush, failed_disk_of_the_peer, failing_disk_lost, given_up_for_the_peer,
-    late_refusal, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy, source_of_the_primary_lost,
-    written_through_a_suspended_peer,
+    late_refusal, older_disk_comes_back, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy,
+    source_of_the_primary_lost, written_through_a_suspended_peer,
 };
 use super::plan::{Action, Admin, Planned};
 use super::script::{Gap, Script};
@@ -22,7 +22,7 @@ const SHARE: u64 = 45;
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
 
-const ALL: [Template; 23] = [
+const ALL: [Template; 24] = [
     lost_together,
     lost_together_after_a_thaw,
     lost_between_ack_and_disk,
@@ -42,6 +42,7 @@ const ALL: [Template; 23] = [
     evictions_before_a_loss,
     failing_disk_lost,
     given_up_for_the_peer,
+    older_disk_comes_back,
     failed_disk_of_the_peer,
     peer_refuses_the_only_copy,
     written_through_a_suspended_peer,
@@ -389,6 +390,17 @@ fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
         script.wait(Cue::Answered(Asked::Write), 2_000);
     }
     script.lose(Gap::Soon, primary);
+    if script.way(4) == 0 {
+        // It comes back alone, forgets nothing of the run when it is lost again, and goes on alone.
+        script.boot(Gap::Soon, primary);
+        script.wait(Cue::Lonely(primary), 500);
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Soon, primary);
+        script.wait(Cue::Lonely(primary), 500);
+        script.admin(Gap::Now, primary, Admin::Promote);
+        script.wait(Cue::Answered(Asked::Write), 500);
+        script.lose(Gap::Soon, primary);
+    }
     script.take_over();
     script.wait_for_peace();
     if script.way(2) == 0 {
