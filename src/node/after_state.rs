@@ -3,6 +3,7 @@
 use super::Node;
 use super::effect::LogLevel;
 use super::state::{Conn, Disk, Role, State, StateChange};
+use super::volume::Volume;
 use super::worker::Work;
 use crate::units::VolumeId;
 
@@ -104,7 +105,7 @@ impl Node {
             && old.peer != Role::Primary
             && new.peer == Role::Primary
             && new.disk >= Disk::UpToDate
-            && self.volumes.get(&volume).is_some_and(|v| v.uuids()[1] == 0);
+            && self.volumes.get(&volume).is_some_and(Volume::lacks_own_generation);
         if self.loses_peer_data(volume, old, new) {
             let suspended = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
             let peer_writes_on = new.conn >= Conn::Connected && new.peer == Role::Primary;

@@ -89,24 +89,9 @@ impl Node {
         self.log_change(volume, old, new);
         self.share_suspension(new);
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        v.state = new;
+        v.enter(new);
         if old.conn < Conn::Connected && new.conn >= Conn::Connected {
-            v.marks.al_suspended = false;
-            v.marks.target_unheard = false;
-            v.reset_seq();
-            v.late_answers = 0;
-            v.show_peer_data();
             self.links[0].connect_count += 1;
-        }
-        if old.disk == Disk::Inconsistent
-            && old.pdsk == Disk::Inconsistent
-            && old.peer == Role::Secondary
-            && new.peer == Role::Primary
-        {
-            v.marks.consider_resync = true; // The peer was forced up (S21.11).
-        }
-        if old.conn != new.conn && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&new.conn) {
-            v.begin_exchange();
         }
         self.note_lost_target(volume, old, new);
         self.refresh_flags(volume, old, new);

@@ -389,10 +389,10 @@ impl Node {
             && let Some(covers) = self.link().epochs.flush_covers()
             && self.link().epochs.done_unflushed() > 0
         {
-            if !self.flush_needed() {
+            let volumes = self.volumes_to_flush();
+            if volumes.is_empty() {
                 self.epoch_durable(covers);
             } else if hurry || self.link().epoch_flush_at.is_none_or(|at| self.now >= at) {
-                let volumes = self.volumes_to_flush();
                 self.link_mut().epoch_flush_at = Some(self.now.after(FLUSH_SPACING));
                 self.link_mut().epoch_flushes = volumes.len() as u32;
                 for volume in volumes {
@@ -408,26 +408,11 @@ impl Node {
         }
     }
 
-    /// Whether any volume has writes that a flush must cover.
-    fn flush_needed(&self) -> bool {
-        self.volumes
-            .values()
-            .filter_map(|v| v.disk.as_ref())
-            .any(|d| d.options.disk_flushes && d.needs_flush())
-    }
-
-    /// The volumes with writes that a flush must cover (D62: only where disk-flushes is on).
-    fn volumes_to_flush(&mut self) -> Vec<VolumeId> {
-        let mut volumes = Vec::new();
-        for (id, v) in &mut self.volumes {
-            if let Some(disk) = v.usable_disk()
-                && disk.options.disk_flushes
-                && disk.needs_flush()
-            {
-                volumes.push(*id);
-            }
-        }
-        volumes
+    /// The volumes with writes that a flush must cover (D62: only where disk-flushes is on). A disk that is given up
+    /// has acked some, and is one of them until it is closed (T10).
+    fn volumes_to_flush(&self) -> Vec<VolumeId> {
+        let disks = self.volumes.iter().filter_map(|(id, v)| Some((*id, v.disk.as_deref()?)));
+        disks.filter(|(_, disk)| disk.options.disk_flushes && disk.needs_flush()).map(|(id, _)| id).collect()
     }
 
     /// A flush for barrier acks ended on one volume.

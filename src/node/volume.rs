@@ -10,7 +10,7 @@ use super::input::{Request, RequestId};
 use super::ranges::Ranges;
 use super::resync::Resync;
 use super::shadow::Shadow;
-use super::state::{Disk, State};
+use super::state::{Conn, Disk, Role, State};
 use super::status::Counters;
 use super::verify::{Verify, Wish};
 use crate::config::options::DiskOptions;
@@ -294,6 +294,33 @@ impl Volume {
     /// Number of out-of-sync bits; 0 without a disk.
     pub(super) fn bits_set(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.bitmap.count())
+    }
+
+    /// Stores a new state, with what it says of the two copies (S21).
+    pub(super) fn enter(&mut self, new: State) {
+        let old = std::mem::replace(&mut self.state, new);
+        let connected = |s: State| s.conn >= Conn::Connected;
+        let shows_peer = |s: State| s.conn >= Conn::Connected && s.disk < Disk::Inconsistent;
+        let meets_disk = |s: State| s.conn >= Conn::Connected && s.pdsk >= Disk::Inconsistent;
+        let became = |holds: fn(State) -> bool| !holds(old) && holds(new);
+        if became(connected) {
+            self.marks.al_suspended = false;
+            self.reset_seq();
+            self.late_answers = 0;
+        }
+        if became(shows_peer) {
+            self.show_peer_data();
+        }
+        if became(meets_disk) {
+            self.marks.target_unheard = false; // The UUIDs have told.
+        }
+        let both_inconsistent = old.disk == Disk::Inconsistent && old.pdsk == Disk::Inconsistent;
+        if both_inconsistent && old.peer == Role::Secondary && new.peer == Role::Primary {
+            self.marks.consider_resync = true; // The peer was forced up (S21.11).
+        }
+        if old.conn != new.conn && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&new.conn) {
+            self.begin_exchange();
+        }
     }
 
     /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones

@@ -1,6 +1,8 @@
 //! T40: the target of a resync is done, the source has not heard of it, the link breaks.
 
-use crate::machines::{A, B, IN_SYNC, Machines};
+use urbd::node::command::Command;
+
+use crate::machines::{A, B, IN_SYNC, Machines, VOLUME};
 
 /// A resync of forty blocks from A to B ends on B; the link breaks before A hears of it.
 fn ended_unheard(machines: &mut Machines) {
@@ -8,6 +10,19 @@ fn ended_unheard(machines: &mut Machines) {
     machines.write(A, 0..40, 1);
     machines.world.join();
     machines.run_until("B ends the resync", |machines| machines.shows(B) == IN_SYNC[1]);
+    assert!(machines.shows(A).starts_with("SyncSource"), "A has heard: {}", machines.shows(A));
+    machines.part();
+}
+
+/// The same, with no Primary.
+fn ended_unheard_by_a_secondary(machines: &mut Machines) {
+    machines.part();
+    machines.write(A, 0..40, 1);
+    machines.demote(A);
+    machines.world.join();
+    machines.run_until("B ends the resync", |machines| {
+        machines.shows(B) == "Connected Secondary/Secondary UpToDate/UpToDate"
+    });
     assert!(machines.shows(A).starts_with("SyncSource"), "A has heard: {}", machines.shows(A));
     machines.part();
 }
@@ -42,15 +57,7 @@ fn what_the_source_of_an_unheard_end_wrote_alone_is_not_overwritten_by_the_promo
 #[test]
 fn nor_if_the_source_was_promoted_only_after_the_break() {
     let mut machines = Machines::in_sync();
-    machines.part();
-    machines.write(A, 0..40, 1);
-    machines.demote(A);
-    machines.world.join();
-    machines.run_until("B ends the resync", |machines| {
-        machines.shows(B) == "Connected Secondary/Secondary UpToDate/UpToDate"
-    });
-    assert!(machines.shows(A).starts_with("SyncSource"), "A has heard: {}", machines.shows(A));
-    machines.part();
+    ended_unheard_by_a_secondary(&mut machines);
     machines.promote(A);
     b_takes_over_and_a_returns(&mut machines);
 }
@@ -61,8 +68,7 @@ fn nor_if_the_source_was_promoted_only_after_the_break() {
 fn nor_if_the_source_loses_its_power_before_it_is_promoted() {
     for times in [1, 2] {
         let mut machines = Machines::in_sync();
-        ended_unheard(&mut machines);
-        machines.demote(A);
+        ended_unheard_by_a_secondary(&mut machines);
         for _ in 0..times {
             machines.lose_power(A);
             machines.boot(A);
@@ -71,6 +77,25 @@ fn nor_if_the_source_loses_its_power_before_it_is_promoted() {
         machines.promote(A);
         b_takes_over_and_a_returns(&mut machines);
     }
+}
+
+/// T40. Holds the `meets_disk` of the transition engine: a target that comes back without its disk tells nothing of
+/// what is on it, and when it writes here as Primary that needs a generation of its own.
+#[test]
+fn nor_if_the_target_returns_without_its_disk_and_writes_through_the_source() {
+    let mut machines = Machines::in_sync();
+    ended_unheard_by_a_secondary(&mut machines);
+    machines.lose_power(A);
+    machines.boot(A);
+    let before = machines.status(A).uuids[0];
+    machines.command(B, Command::Detach { volume: VOLUME, force: true });
+    machines.world.join();
+    machines.run_until("they meet", |machines| {
+        [A, B].iter().all(|h| machines.shows(*h).starts_with("Connected"))
+    });
+    machines.promote(B);
+    machines.write(B, 50..51, 9);
+    assert_ne!(machines.status(A).uuids[0] & !1, before & !1, "B's disk would come back as the same data");
 }
 
 /// T40. Holds `new_current_beside_bitmap`, which keeps the old current UUID in the history: A's return is rule

@@ -350,6 +350,22 @@ fn a_disk_is_not_taken_back_when_the_peer_has_shown_newer_data() {
     );
 }
 
+/// S37.7: the peer's new generation arrives while the own disk is still in use.
+#[test]
+fn a_disk_that_was_given_up_is_not_taken_back_without_what_the_peer_wrote_since() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.write(0, 3, 7);
+    assert_eq!(world.hosts[0].node.volumes[&VOLUME].exposed_uuid & !1, world.uuids(1)[0] & !1);
+    world.cut();
+    world.hosts[0].apply_al();
+    world.begin_attach(0, 999);
+    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+    assert_eq!(world.hosts[0].outcomes[&999].code, 150, "{}", world.logs());
+}
+
 /// W100: nothing of a connection that is over is waited for.
 #[test]
 fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answered() {

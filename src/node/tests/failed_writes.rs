@@ -325,6 +325,49 @@ fn a_write_that_only_the_target_of_a_resync_has_is_not_answered_as_done() {
     assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
 }
 
+/// T10: while its handler runs, the disk that has failed still has in its cache what it acked before.
+#[test]
+fn a_barrier_waits_for_the_flush_of_a_disk_that_has_failed() {
+    let mut world = World::new(plain());
+    world.disk_options.on_io_error = OnIoError::CallLocalIoError;
+    let mut world = world.in_sync();
+    world.hosts[1].slow_handlers = true;
+    world.write(0, 2, 1);
+    world.hosts[1].fails = data_cannot_be_written;
+    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert!(world.hosts[1].state().contains(" Failed/"), "{}", world.hosts[1].state());
+    let flush = world.submit(0, Request::Flush);
+    world.deliver_all();
+    assert_eq!(world.reply(0, flush), None, "{}", world.logs());
+    world.hosts[1].fails = |_, _| None;
+    world.hosts[1].keeps = |_, _| false;
+    world.release(1);
+    world.deliver_all();
+    assert!(world.hosts[1].state().contains(" Failed/"), "{}", world.hosts[1].state());
+    assert_eq!(world.reply(0, flush), Some(Ok(None)), "{}", world.logs());
+}
+
+/// T29, X11: in protocol B the peer hears of nothing any more when its write fails; a Secondary that would be called
+/// UpToDate could be promoted with the old block.
+#[test]
+fn a_secondary_that_could_not_write_what_it_had_acked_is_inconsistent_without_a_connection_too() {
+    let mut world = lenient_with(Protocol::B);
+    world.hosts[1].keeps = writes_data;
+    world.write(0, 3, 7);
+    world.cut();
+    world.hosts[1].keeps = |_, _| false;
+    world.hosts[1].fails = data_cannot_be_written;
+    world.release(1);
+    world.settle();
+    assert!(world.hosts[1].state().contains(" Inconsistent/"), "{}", world.hosts[1].state());
+    world.hosts[1].fails = |_, _| None;
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
 /// A19, S88: the handler may take its time, and what is written meanwhile may be newer than what the disk has.
 #[test]
 fn a_disk_that_has_failed_is_not_written_while_its_handler_runs() {
