@@ -194,7 +194,7 @@ impl Oracle {
         }
     }
 
-    /// A client read this; `then` is what the copy had to have when it asked (I25).
+    /// A client read this; `then` is what the copy had to have when it asked (I25), if that was not lost since.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -202,7 +202,8 @@ impl Oracle {
         self.tick += 1;
         for (sector, bytes) in (first..).zip(bytes.chunks_exact(SECTOR)) {
             let must = then.get(&sector).copied().unwrap_or_default();
-            let newest = self.check(sector, bytes, must.now.max(must.seen))?;
+            let still = self.copies[host].get(&sector).copied().unwrap_or_default();
+            let newest = self.check(sector, bytes, must.now.min(still.now).max(must.seen.min(still.seen)))?;
             let seen = &mut self.copies[host].entry(sector).or_default().seen;
             *seen = (*seen).max(newest);
         }
