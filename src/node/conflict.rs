@@ -15,7 +15,7 @@ use super::Node;
 use super::effect::LogLevel;
 use super::epochs::EpochKey;
 use super::peer_write::WritePacket;
-use super::state::{Conn, Role};
+use super::state::{Conn, Disk, Role};
 use super::transfer_log::{LocalLeg, Req, ReqKey};
 use super::volume::Admitted;
 use crate::buffer::Buf;
@@ -117,17 +117,23 @@ impl Node {
             return false;
         }
         let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending || req.net.lost);
-        let mine: Vec<(ReqKey, Extent)> = unanswered.map(|(key, req)| (key, req.extent)).collect();
-        let Some(&(_, first)) = mine.first() else { return false };
+        let mine: Vec<(ReqKey, Extent, LocalLeg)> =
+            unanswered.map(|(key, req)| (key, req.extent, req.local)).collect();
+        let Some(&(_, first, _)) = mine.first() else { return false };
         if first != extent {
             let text = format!("concurrent writes: own {first}, the peer's {extent}");
             self.say(LogLevel::Warn, Some(volume), text);
         }
-        let covered = mine.iter().any(|(_, own)| own.contains(extent));
+        // The peer answers its client then: what takes the write's place has to be on a good disk, if its own is none.
+        let peer_has_it = self.volumes.get(&volume).is_some_and(|v| v.state.pdsk == Disk::UpToDate);
+        let takes_its_place = |(_, own, local): &(ReqKey, Extent, LocalLeg)| {
+            own.contains(extent) && (peer_has_it || matches!(local, LocalLeg::Done { ok: true }))
+        };
+        let covered = mine.iter().any(takes_its_place);
         let packet = if covered { Packet::Superseded } else { Packet::RetryWrite };
         // The peer's request leaves its log for good only once it has written ours (T8): its epoch is
         // not acked before.
-        for (key, _) in mine {
+        for (key, ..) in mine {
             let epoch = self.link_mut().epochs.withheld();
             self.link_mut().withheld.push((key, epoch));
         }
