@@ -47,7 +47,7 @@ impl Node {
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.set_out_of_sync(extent);
         }
-        self.disk_fault(volume, fault, "a read");
+        self.read_fault(volume, fault, "a read");
         self.end_local(key, false);
     }
 
@@ -91,8 +91,23 @@ impl Node {
         if self.log.get(key).is_some_and(|req| req.completed) {
             self.mark_missing_copy(key);
         }
+        self.part_from_a_peer_that_refuses(key);
         if self.only_copy_failed(key, |state| state.disk < Disk::UpToDate && state.pdsk == Disk::UpToDate) {
             self.compare_bits_anew();
+        }
+    }
+
+    /// The peer lacks a write and still counts as UpToDate: what it says of its disk may come later than its refusal,
+    /// or never, and it may have given that disk up without a mark on it. A new generation tells, before the client
+    /// hears that the write is done (T17, T21).
+    fn part_from_a_peer_that_refuses(&mut self, key: ReqKey) {
+        let Some(req) = self.log.get(key).filter(|req| req.kind != Kind::Trim) else { return };
+        let volume = req.volume;
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let both_good = v.state.disk == Disk::UpToDate && v.state.pdsk == Disk::UpToDate;
+        if both_good && v.state.conn >= Conn::Connected && v.lacks_own_generation() {
+            v.marks.hold_unmirrored = true;
+            self.worker.push(Work::NewGeneration { volume });
         }
     }
 

@@ -9,14 +9,17 @@ use crate::config::options::OnIoError;
 use crate::units::VolumeId;
 
 impl Node {
-    /// A data operation failed: the `on-io-error` policy decides (D163).
-    pub(super) fn disk_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
+    /// A read failed: the `on-io-error` policy decides (D163).
+    pub(super) fn read_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
+        self.disk_fault(volume, fault, what, false);
+    }
+
+    /// A data operation failed. `follows` says that the peer has all that is on this disk, and more.
+    fn disk_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str, follows: bool) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.io_error = true;
         let (state, path) = (v.state, v.disk.as_ref().map_or(String::new(), |d| d.facts.path.clone()));
         let policy = v.disk.as_ref().map(|disk| disk.options.on_io_error);
-        // Without a connection: a Secondary whose generation is the peer's has nothing that the peer has not (T29).
-        let follows = state.role == Role::Secondary && state.conn < Conn::Connected && v.uuids()[1] == 0;
         let is_only_copy = state.pdsk != Disk::UpToDate && !follows;
         if state.disk <= Disk::Failed || *fault == DiskFault::Gone {
             return;
@@ -37,10 +40,14 @@ impl Node {
     /// A write failed, or a flush of such: what is on the disk is old. A verify would keep it UpToDate all the
     /// same (Z6), and ends.
     pub(super) fn write_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
-        if self.volumes.get(&volume).is_some_and(|v| v.state.conn.is_verify()) {
+        let Some(v) = self.volumes.get(&volume) else { return };
+        // Without a connection: a Secondary whose generation is the peer's has nothing that the peer has not (T29).
+        let alone = v.state.role == Role::Secondary && v.state.conn < Conn::Connected;
+        let follows = alone && v.uuids()[1] == 0;
+        if v.state.conn.is_verify() {
             self.force(volume, StateChange::conn(Conn::Connected));
         }
-        self.disk_fault(volume, fault, what);
+        self.disk_fault(volume, fault, what, follows);
     }
 
     /// Answers a write that the disk refused. Whoever hears of it relies on the other disk from then on, and no

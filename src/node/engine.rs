@@ -93,6 +93,9 @@ impl Node {
         if old.conn < Conn::Connected && new.conn >= Conn::Connected {
             self.links[0].connect_count += 1;
         }
+        if (old.conn, old.disk, old.pdsk) != (new.conn, new.disk, new.pdsk) {
+            self.refuse_asked(volume); // Two disks, or another connection, than it was asked of.
+        }
         self.note_lost_target(volume, old, new);
         self.refresh_flags(volume, old, new);
         if self.loses_peer_data(volume, old, new)

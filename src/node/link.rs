@@ -176,6 +176,8 @@ pub(super) struct Link {
     /// The peer's I/O under way here.
     pub(super) peer_ios: BTreeMap<u64, PeerIo>,
     pub(super) next_io: u64,
+    /// Number of the next change that the peer asks for and that has to be prepared.
+    pub(super) next_asked: u64,
     /// Reads for the peer under way.
     pub(super) peer_reads: super::peer_read::PeerReads,
     /// Reads for the peer that wait for writes of the peer to the same sectors.
@@ -249,6 +251,7 @@ impl Link {
             in_sync_writes: Vec::new(),
             peer_ios: BTreeMap::new(),
             next_io: 0,
+            next_asked: 0,
             peer_reads: BTreeMap::new(),
             waiting_reads: Vec::new(),
             replies: BTreeMap::new(),

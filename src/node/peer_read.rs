@@ -118,7 +118,7 @@ impl Node {
             Ok(Some(data)) => Some(data),
             Ok(None) => None,
             Err(fault) => {
-                self.disk_fault(volume, &fault, "a read for the peer");
+                self.read_fault(volume, &fault, "a read for the peer");
                 None
             }
         };

@@ -323,7 +323,7 @@ impl Node {
     /// P_SYNC_UUID: taken over as soon as this node waits for it (S57, W199). It may come before the consent to a full
     /// sync, on the other socket; otherwise a run that it belongs to has come to nothing here.
     pub(super) fn on_sync_uuid(&mut self, volume: VolumeId, uuid: u64) {
-        let asks = self.link().replies.contains_key(&Some(volume));
+        let asks = self.asks_for_full_sync(volume);
         let Some(v) = self.volumes.get_mut(&volume) else {
             return self.unknown_volume("P_SYNC_UUID", volume);
         };
@@ -367,7 +367,6 @@ impl Node {
                 let given_up =
                     StateChange { disk: Some(Disk::Inconsistent), ..StateChange::conn(Conn::WFSyncUUID) };
                 self.change(volume, given_up, Manner::SOFT);
-                self.worker.push(Work::SyncMeta { volume });
                 self.try_sync_uuid(volume);
             }
             Conn::StartingSyncS => {

@@ -56,8 +56,8 @@ impl Node {
             }
         }
         self.drop_unstarted_io();
-        self.forget_asked();
         for volume in self.volume_ids() {
+            self.forget_asked(volume);
             self.stop_resync(volume);
         }
         self.advance_teardown();

@@ -21,6 +21,7 @@ mod copies;
 mod durability;
 mod failed_writes;
 mod frozen;
+mod giving_up;
 mod greeting;
 mod lies;
 mod resyncing;

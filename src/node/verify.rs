@@ -446,7 +446,7 @@ impl Node {
             v.counters.lo = v.counters.lo.saturating_sub(1);
         }
         if let Err(fault) = result {
-            self.disk_fault(volume, fault, "a read for the verify");
+            self.read_fault(volume, fault, "a read for the verify");
         }
         let Some(verify) = self.volumes.get_mut(&volume).and_then(|v| v.verify.as_mut()) else { return };
         let Some(block) = verify.blocks.get(&sector).filter(|block| block.id == id) else { return };

@@ -301,7 +301,7 @@ impl Volume {
         let old = std::mem::replace(&mut self.state, new);
         let connected = |s: State| s.conn >= Conn::Connected;
         let shows_peer = |s: State| s.conn >= Conn::Connected && s.disk < Disk::Inconsistent;
-        let meets_disk = |s: State| s.conn >= Conn::Connected && s.pdsk >= Disk::Inconsistent;
+        let meets_disk = |s: State| s.conn >= Conn::Connected && s.disk.min(s.pdsk) >= Disk::Inconsistent;
         let became = |holds: fn(State) -> bool| !holds(old) && holds(new);
         if became(connected) {
             self.marks.al_suspended = false;
@@ -321,6 +321,9 @@ impl Volume {
         if old.conn != new.conn && (Conn::StartingSyncS..=Conn::WFBitMapT).contains(&new.conn) {
             self.begin_exchange();
         }
+        if old.conn > Conn::Connected && new.conn <= Conn::Connected {
+            self.marks.early_sync_uuid = None; // Of a run that has come to nothing.
+        }
     }
 
     /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones
@@ -330,6 +333,7 @@ impl Volume {
         if disk < Disk::Inconsistent
             && pdsk > Disk::Inconsistent
             && let Some(theirs) = self.peer_uuids
+            && (self.exposed_uuid ^ theirs.current) & !1 != 0
         {
             self.exposed_uuid = theirs.current;
         }

@@ -110,7 +110,7 @@ pub(super) enum Work {
     /// What the gate was closed for is done.
     OpenGate { volume: VolumeId },
     /// The data is durable: make the change that the peer asked for, and answer.
-    AnswerAsked { volume: VolumeId },
+    AnswerAsked { volume: VolumeId, number: u64 },
     /// Wake the command that waits for all work before this.
     Wake { command: CommandId },
 }
@@ -140,6 +140,15 @@ impl Worker {
     ) {
         for work in works.into_iter().rev() {
             self.queue.push_front(work);
+        }
+    }
+
+    /// Appends pieces; but before a head that waits for what they may bring about.
+    pub(super) fn push_urgent(&mut self, works: [Work; 2]) {
+        if std::mem::take(&mut self.blocked) {
+            self.push_front(works);
+        } else {
+            self.queue.extend(works);
         }
     }
 
@@ -296,7 +305,7 @@ impl Node {
             Work::CloseDisk { volume } => self.close_disk(volume),
             Work::SkipInitialSync { volume } => self.skipped_initial_sync(volume),
             Work::OpenGate { volume } => self.open_gate(volume),
-            Work::AnswerAsked { volume } => self.answer_asked(volume),
+            Work::AnswerAsked { volume, number } => self.answer_asked(volume, number),
             Work::Wake { command } => self.wake_command(command),
         }
     }

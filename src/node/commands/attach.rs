@@ -186,7 +186,7 @@ impl Node {
         let has_bits = state.role == Role::Primary && bitmap.count() > 0;
         v.marks.crashed_primary = decided.crashed_primary || has_bits;
         v.marks.use_degr_wfc = decided.use_degr_wfc;
-        v.marks.target_unheard = decided.target_unheard && state.conn < Conn::Connected;
+        v.marks.target_unheard = decided.target_unheard;
         v.marks.io_error = false;
         let grown = v.end.get() != 0 && size > v.end;
         v.marks.resync_after_negotiation = grown;

@@ -266,6 +266,7 @@ impl Node {
             return Outcome::with(code::MINOR_IN_USE, "detach it and make it Secondary first");
         }
         self.fail_unbegun(volume, |_| true);
+        self.refuse_asked(volume);
         self.volumes.remove(&volume);
         Outcome::of(Outcome::DONE)
     }

@@ -109,13 +109,16 @@ impl Node {
         }
     }
 
-    /// The peer asks for a change (W192 to W195). Answered at once, before its next packet; only what gives up
+    /// The peer asks for a change (W192 to W195). Answered at once, before its next packet (W196); only what gives up
     /// a copy of the data waits until the other one is durable.
     pub(in super::super) fn on_change_request(&mut self, volume: Option<VolumeId>, mask: u32, value: u32) {
         let change = match StateChange::from_words(mask, value) {
             Ok(change) => change.mirrored(),
             Err(error) => return self.protocol_error(&format!("a state change request: {error}")),
         };
+        if let Some(volume) = volume {
+            self.refuse_asked(volume); // Answers go in the order of the requests (W196a).
+        }
         match volume {
             Some(volume) if gives_up_a_copy(change) && self.may_prepare(volume, change) => {
                 self.prepare_asked(volume, change);
@@ -124,13 +127,13 @@ impl Node {
         }
     }
 
-    /// Whether a change that the peer asks for would be made now, and no other one is being prepared.
+    /// Whether a change that the peer asks for would be made now.
     fn may_prepare(&self, volume: VolumeId, change: StateChange) -> bool {
         let refused = self.refuses_for_now(Some(volume)).is_some();
         !refused
             && self.volumes.get(&volume).is_some_and(|v| {
                 let verdict = immediate(v.state, change, &self.context(volume), Manner::SOFT);
-                v.asked.is_none() && matches!(verdict, Immediate::Accepted { .. })
+                matches!(verdict, Immediate::Accepted { .. })
             })
     }
 

@@ -57,7 +57,10 @@ pub fn decide(facts: &Facts) -> Decision {
     };
     Decision {
         crashed_primary,
-        target_unheard: has(flags::CONNECTED_IND) && facts.counts_bits,
+        // Not of one whose peer had no disk, and was Primary: that has it to this day.
+        target_unheard: has(flags::CONNECTED_IND)
+            && facts.counts_bits
+            && (peer_outdated || !has(flags::PRIMARY_IND)),
         use_degr_wfc: !primary && has(flags::PRIMARY_IND) && !has(flags::CONNECTED_IND),
         full_sync: has(flags::FULL_SYNC) || (crashed_primary && has(flags::AL_DISABLED)),
         disk,
@@ -101,6 +104,8 @@ mod tests {
         for (flags, counts_bits, unheard) in [
             (flags::CONNECTED_IND, true, true),
             (flags::CONNECTED_IND, false, false),
+            (flags::CONNECTED_IND | flags::PRIMARY_IND, true, false),
+            (flags::CONNECTED_IND | flags::PRIMARY_IND | flags::PEER_OUT_DATED, true, true),
             (flags::CONSISTENT, true, false),
         ] {
             assert_eq!(decide(&Facts { counts_bits, ..with(flags) }).target_unheard, unheard);

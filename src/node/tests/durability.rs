@@ -14,7 +14,7 @@ fn meta_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
 }
 
 /// Whether a request was answered as soon as all that is under way has been delivered.
-fn is_answered(world: &mut World, id: u64) -> bool {
+pub(super) fn is_answered(world: &mut World, id: u64) -> bool {
     world.deliver_all();
     world.reply(0, id).is_some()
 }
@@ -220,96 +220,6 @@ fn al_updates_are_not_switched_under_the_extents_in_use() {
     let log = world.hosts[0].began.iter().position(|op| op.starts_with("Meta Write"));
     let data = world.hosts[0].began.iter().position(|op| op.starts_with("Data Write"));
     assert!(log.is_some() && log < data, "{:?}", world.hosts[0].began);
-}
-
-/// T38, I1: what the peer has only in a cache must not be all that is left.
-#[test]
-fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
-    let commands = [Command::Invalidate { volume: VOLUME }, Command::Detach { volume: VOLUME, force: false }];
-    for command in commands {
-        let mut world = World::synced(plain());
-        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
-        world.write(0, 3, 7);
-        world.input(0, Input::Command { id: CommandId(999), command: command.clone() });
-        world.deliver_all();
-        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-        world.release(1);
-        world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
-        assert!(world.hosts[0].outcomes[&999].is_success(), "{command:?}\n{}", world.logs());
-        assert_ne!(world.hosts[0].state(), IN_SYNC[0]);
-        world.settle();
-        assert_eq!(world.hosts[1].disk[3 * 4096], 7);
-    }
-}
-
-/// T38, I1: the copy that stays is durable, with what its own node wrote to it, whoever orders the other one to be
-/// given up.
-#[test]
-fn the_copy_that_stays_is_flushed_first() {
-    let mut options = plain();
-    options.set("allow-two-primaries", None).unwrap();
-    let orders = [
-        (0, Command::Invalidate { volume: VOLUME }),
-        (0, Command::Detach { volume: VOLUME, force: false }),
-        (1, Command::InvalidateRemote { volume: VOLUME }),
-    ];
-    for (host, command) in orders {
-        let mut world = World::synced(options.clone());
-        assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
-        world.write(1, 3, 7);
-        let before = world.states();
-        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
-        world.input(host, Input::Command { id: CommandId(999), command: command.clone() });
-        world.deliver_all();
-        assert!(!world.hosts[1].kept.is_empty(), "{command:?}\n{}", world.logs());
-        assert_eq!(world.states(), before, "{command:?}");
-        let late = world.submit(0, write_of(4, 8)); // The copy that stays would have it in a cache only.
-        assert!(host == 1 || !is_answered(&mut world, late), "{command:?}");
-        world.hosts[1].keeps = |_, _| false;
-        world.release(1);
-        world.settle();
-        assert!(world.hosts[host].outcomes[&999].is_success(), "{command:?}\n{}", world.logs());
-        assert_eq!(world.reply(0, late), Some(Ok(None)), "{}", world.logs());
-        assert_eq!((world.hosts[1].disk[3 * 4096], world.hosts[1].disk[4 * 4096]), (7, 8));
-    }
-}
-
-/// T38: a connection that ends while a copy is being made durable for the peer's sake leaves nothing closed.
-#[test]
-fn a_change_that_the_peer_has_asked_for_is_forgotten_with_the_connection() {
-    let mut world = World::synced(plain());
-    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
-    world.write(0, 3, 7);
-    world.input(
-        1,
-        Input::Command { id: CommandId(999), command: Command::InvalidateRemote { volume: VOLUME } },
-    );
-    world.deliver_all();
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    world.cut();
-    world.hosts[1].keeps = |_, _| false;
-    world.release(1);
-    world.settle();
-    world.write(0, 4, 8);
-    assert_eq!(world.hosts[0].node.volumes[&VOLUME].gate, 0);
-    world.join();
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    world.assert_equal_disks();
-}
-
-/// X9, S66.5: the copy was given up, and no UUID tells: its disk does.
-#[test]
-fn a_copy_given_up_for_a_run_that_did_not_begin_is_made_anew() {
-    let mut world = World::synced(plain());
-    world.input(0, Input::Command { id: CommandId(999), command: Command::Invalidate { volume: VOLUME } });
-    world.step_until(|world| world.hosts[0].state().starts_with("WFSyncUUID"));
-    let before = world.uuids(0);
-    world.cut();
-    assert_eq!(world.hosts[0].state(), "WFConnection Primary/Unknown Inconsistent/DUnknown");
-    assert_eq!(world.uuids(0), before, "the sync UUID has arrived");
-    world.join();
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    assert_eq!([world.bits(0), world.bits(1)], [0, 0], "{}", world.logs());
 }
 
 /// S57: a sync UUID may be on its way when its run comes to nothing.

@@ -88,11 +88,12 @@ impl Book {
     }
 
     /// Which copies a write of this node is on before its client hears of it; the peer's may only be in the
-    /// memory of its program, in protocol B.
+    /// memory of its program, in protocol B. A peer whose disk is gone refuses writes, and may say why later.
     fn reached(&self, host: HostId, setup: &Setup) -> [bool; 2] {
         let view = &self.views[host];
         let own = view.disk == "UpToDate";
-        let peer = view.peer_disk == "UpToDate" && view.is_connected() && setup.is_received();
+        let takes = self.views[1 - host].disk == "UpToDate";
+        let peer = takes && view.peer_disk == "UpToDate" && view.is_connected() && setup.is_received();
         if host == 0 { [own, peer] } else { [peer, own] }
     }
 
@@ -126,14 +127,16 @@ impl Book {
         host: HostId,
         view: View,
     ) -> Result<Option<String>, String> {
-        let reached = self.reached(host, setup);
+        let reached = [0, 1].map(|node| self.reached(node, setup));
         let before = std::mem::replace(&mut self.views[host], view);
         if before.is_good() {
             self.good_until[host] = world.now();
         }
-        let now = self.reached(host, setup);
-        for copy in [0, 1] {
-            self.certainties[host][copy] += u64::from(reached[copy] != now[copy]);
+        for (node, reached) in reached.into_iter().enumerate() {
+            let now = self.reached(node, setup);
+            for copy in [0, 1] {
+                self.certainties[node][copy] += u64::from(reached[copy] != now[copy]);
+            }
         }
         let words = self.views[host].words();
         let news = (words != before.words()).then_some(words);
@@ -230,6 +233,9 @@ impl Book {
         self.oracle.lost_power(host);
         if self.has_given_up(1 - host) {
             self.oracle.gives_up(1 - host, host); // Both copies failed: what was flushed is left.
+        }
+        if self.views[1 - host].disk != "UpToDate" {
+            self.oracle.unsees(1 - host); // What its clients have seen was in the cache of the only good disk.
         }
     }
 

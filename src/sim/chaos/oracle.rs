@@ -154,6 +154,11 @@ impl Oracle {
     /// A machine's program was killed; what its disks had taken is there.
     pub fn killed(&mut self, host: HostId) {
         self.drops(host);
+        self.unsees(host);
+    }
+
+    /// What the clients of a node have seen may go away, if it was not promised.
+    pub fn unsees(&mut self, host: HostId) {
         self.copies[host].values_mut().for_each(|must| must.seen = 0);
     }
 
