@@ -37,6 +37,7 @@ impl Life {
             .extend(changed.first().map(|block| (block + 1).min(end - 1)).filter(|_| random.below(2) == 0));
         changed.extend([first, end - 1].into_iter().filter(|_| random.below(4) == 0));
         let outside = [first.checked_sub(1), Some(end).filter(|end| *end < all)];
+        self.books[number].tampered = true;
         let disk = self.books[number].disk(&self.world, random.below(2) as usize);
         for block in changed.iter().copied().chain(outside.into_iter().flatten()) {
             let offset = block * BLOCK_SECTORS * SECTOR_BYTES;
