@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::admin::Task;
+use super::book::Book;
 use super::life::Life;
 use crate::node::command::Command;
 use crate::units::{BLOCK_SECTORS, BitIndex, SECTOR_BYTES, Sector, VolumeId};
@@ -21,9 +22,9 @@ impl Life {
     /// blocks that were changed there, and no other.
     pub(super) fn verify_finds_what_differs(&mut self) -> Result<(), String> {
         let mut random = self.random.fork();
-        let marked = self.books.iter().flat_map(|book| &book.views).any(|view| view.bits > 0);
-        if marked || random.below(ONE_IN) != 0 {
-            return Ok(()); // A failed discard, or an invalidate, may have left bits.
+        let marked = |book: &Book| book.discards_failed || book.views.iter().any(|view| view.bits > 0);
+        if self.books.iter().any(marked) || random.below(ONE_IN) != 0 {
+            return Ok(()); // A failed discard, or an invalidate, may have left bits, or is about to.
         }
         let number = random.below(self.books.len() as u64) as usize;
         let (volume, sectors) = (self.books[number].volume, self.books[number].views[0].sectors);
