@@ -164,8 +164,10 @@ impl Node {
         let Some(v) = self.volumes.get(&volume) else { return false };
         // Called Inconsistent for a full sync, the peer may not have got to making that durable.
         let lost_early = old.conn == Conn::StartingSyncS && new.conn < Conn::Connected;
-        // The peer was lost while this node had no disk to note that on.
-        let returned = old.disk == Disk::Attaching && new.conn < Conn::Connected && new.role == Role::Primary;
+        // The peer, or its disk, was lost while this node had no disk to note that on.
+        let alone = new.conn < Conn::Connected || new.pdsk < Disk::Inconsistent;
+        let attached = matches!(old.disk, Disk::Attaching | Disk::Negotiating);
+        let returned = attached && alone && new.role == Role::Primary;
         (new.lost_peer_data_since(old) || lost_early || returned)
             && new.disk >= Disk::UpToDate
             && v.disk.is_some()

@@ -14,6 +14,9 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
     let host = if script.way(4) == 0 { primary } else { other };
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
     script.pause(50);
+    if script.way(3) == 0 {
+        script.jitter(40); // What a node refuses may be known before why it does.
+    }
     if script.way(2) == 0 {
         script.slow(host);
     }
@@ -118,8 +121,7 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     if script.way(3) > 0 {
         // The peer has the write long before the own disk has failed, and hears late of that.
         script.slow(primary);
-        let ms = 1 + script.way(10) as u32;
-        script.act(Gap::Now, Action::Jitter(ms));
+        script.jitter(10);
     }
     script.wait(Cue::Answered(Asked::Write), 200);
     script.data_errors(primary, DiskError::Write, 1);
@@ -146,8 +148,14 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     if script.way(2) == 0 {
         script.slow(other);
     }
+    if script.way(3) == 0 {
+        script.jitter(20);
+    }
     script.wait(Cue::Answered(Asked::Write), 200);
     script.wait(Cue::Unflushed(other), 50);
+    if script.way(6) == 0 {
+        script.data_errors(other, DiskError::Flush, 1);
+    }
     let (who, gives_up) = match script.way(8) {
         0 | 1 => (primary, Admin::Invalidate),
         2 | 3 => (other, Admin::InvalidateRemote),
@@ -192,7 +200,7 @@ pub(super) fn older_disk_comes_back(script: &mut Script<'_>, setup: &mut Setup) 
         script.wait(Cue::Lonely(other), 100);
         script.admin(Gap::Now, other, Admin::Detach { force: true });
     }
-    script.pause(1_500);
+    script.wait(Cue::Thawed(other), 3_000);
     script.admin(Gap::Now, primary, Admin::Demote);
     script.wait(Cue::Secondary(primary), 2_000);
     script.admin(Gap::Now, other, Admin::Promote);

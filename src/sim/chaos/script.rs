@@ -101,6 +101,12 @@ impl<'a> Script<'a> {
         self.act(gap, Action::Stall(host, ms));
     }
 
+    /// Packets take up to so many milliseconds, on each of the two sockets by itself.
+    pub(super) fn jitter(&mut self, most_ms: u64) {
+        let ms = 1 + self.random.below(most_ms) as u32;
+        self.act(Gap::Now, Action::Jitter(ms));
+    }
+
     /// Everything takes long on a machine's disks, and a flush as long as a write.
     pub(super) fn slow(&mut self, host: HostId) {
         let factor = 5 + self.random.below(60) as u32;

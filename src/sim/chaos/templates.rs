@@ -385,22 +385,22 @@ fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
         _ => {}
     }
     script.wait(Cue::Unheard(other), 2_000);
-    script.part(Gap::Now);
+    if script.way(3) == 0 {
+        // The source is lost at once, is lost again when it has come back alone, and then goes on alone.
+        for _ in 0..2 {
+            script.lose_power(Gap::Now, primary);
+            script.boot(Gap::Soon, primary);
+            script.wait(Cue::Lonely(primary), 100);
+            script.pause(20);
+        }
+        script.admin(Gap::Now, primary, Admin::Promote);
+    } else {
+        script.part(Gap::Now);
+    }
     if script.way(3) > 0 {
         script.wait(Cue::Answered(Asked::Write), 2_000);
     }
     script.lose(Gap::Soon, primary);
-    if script.way(4) == 0 {
-        // It comes back alone, forgets nothing of the run when it is lost again, and goes on alone.
-        script.boot(Gap::Soon, primary);
-        script.wait(Cue::Lonely(primary), 500);
-        script.lose(Gap::Soon, primary);
-        script.boot(Gap::Soon, primary);
-        script.wait(Cue::Lonely(primary), 500);
-        script.admin(Gap::Now, primary, Admin::Promote);
-        script.wait(Cue::Answered(Asked::Write), 500);
-        script.lose(Gap::Soon, primary);
-    }
     script.take_over();
     script.wait_for_peace();
     if script.way(2) == 0 {
