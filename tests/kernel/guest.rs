@@ -76,7 +76,7 @@ impl Guest {
         ));
         let mut command = Command::new("linux.uml");
         command
-            .env("LD_PRELOAD", xstate(lab))
+            .env("LD_PRELOAD", xstate(lab, name))
             .args(["mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "printk.time=1"])
             // gro=1: the driver drops merged frames otherwise, and the link crawls.
             .arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1,mac={mac}"))
@@ -96,7 +96,9 @@ impl Guest {
         let ready = follow(process.stdout.take().unwrap(), &console(lab, name));
         if ready.recv_timeout(BOOT_LIMIT).is_err() {
             stop(&mut process);
-            panic!("guest {name} did not boot");
+            let said = std::fs::read(console(lab, name)).unwrap_or_default();
+            let last = String::from_utf8_lossy(&said[said.len().saturating_sub(2000)..]).into_owned();
+            panic!("guest {name} did not boot; the end of its console:\n{last}");
         }
         let agent = TcpStream::connect((address.as_str(), AGENT_PORT)).unwrap();
         agent.set_read_timeout(Some(Duration::from_secs(COMMAND_LIMIT_S + 10))).unwrap();
@@ -175,13 +177,16 @@ fn console(lab: &Lab, name: &str) -> PathBuf {
     lab.file(&format!("{name}.console.log"))
 }
 
-/// Builds [`XSTATE`] for the lab's guests, with the compiler that Rust links with.
-fn xstate(lab: &Lab) -> PathBuf {
+/// Builds [`XSTATE`] for the lab's guests, with the compiler that Rust links with. Guests may boot side by side: the
+/// library is there as a whole, or not.
+fn xstate(lab: &Lab, name: &str) -> PathBuf {
     let library = lab.file("uml-xstate.so");
     if !library.exists() {
+        let own = lab.file(&format!("uml-xstate.{name}.so"));
         let compile =
-            Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(XSTATE).status();
+            Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&own).arg(XSTATE).status();
         assert!(compile.is_ok_and(|status| status.success()), "cc does not compile {XSTATE}");
+        std::fs::rename(&own, &library).unwrap();
     }
     library
 }
