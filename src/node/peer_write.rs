@@ -389,10 +389,10 @@ impl Node {
             && let Some(covers) = self.link().epochs.flush_covers()
             && self.link().epochs.done_unflushed() > 0
         {
-            let volumes = self.volumes_to_flush();
-            if volumes.is_empty() {
+            if self.volumes_to_flush().next().is_none() {
                 self.epoch_durable(covers);
             } else if hurry || self.link().epoch_flush_at.is_none_or(|at| self.now >= at) {
+                let volumes: Vec<VolumeId> = self.volumes_to_flush().collect();
                 self.link_mut().epoch_flush_at = Some(self.now.after(FLUSH_SPACING));
                 self.link_mut().epoch_flushes = volumes.len() as u32;
                 for volume in volumes {
@@ -410,9 +410,9 @@ impl Node {
 
     /// The volumes with writes that a flush must cover (D62: only where disk-flushes is on). A disk that is given up
     /// has acked some, and is one of them until it is closed (T10).
-    fn volumes_to_flush(&self) -> Vec<VolumeId> {
+    fn volumes_to_flush(&self) -> impl Iterator<Item = VolumeId> {
         let disks = self.volumes.iter().filter_map(|(id, v)| Some((*id, v.disk.as_deref()?)));
-        disks.filter(|(_, disk)| disk.options.disk_flushes && disk.needs_flush()).map(|(id, _)| id).collect()
+        disks.filter(|(_, disk)| disk.options.disk_flushes && disk.needs_flush()).map(|(id, _)| id)
     }
 
     /// A flush for barrier acks ended on one volume.

@@ -328,10 +328,8 @@ impl Volume {
 
     /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones
     /// may take their place (S31, S37.7).
-    pub(super) fn show_peer_data(&mut self) {
-        let State { disk, pdsk, .. } = self.state;
-        if disk < Disk::Inconsistent
-            && pdsk > Disk::Inconsistent
+    fn show_peer_data(&mut self) {
+        if self.state.pdsk > Disk::Inconsistent
             && let Some(theirs) = self.peer_uuids
             && (self.exposed_uuid ^ theirs.current) & !1 != 0
         {

@@ -129,8 +129,7 @@ impl Node {
 
     /// Whether a change that the peer asks for would be made now.
     fn may_prepare(&self, volume: VolumeId, change: StateChange) -> bool {
-        let refused = self.refuses_for_now(Some(volume)).is_some();
-        !refused
+        self.refuses_for_now(Some(volume)).is_none()
             && self.volumes.get(&volume).is_some_and(|v| {
                 let verdict = immediate(v.state, change, &self.context(volume), Manner::SOFT);
                 matches!(verdict, Immediate::Accepted { .. })

@@ -235,6 +235,14 @@ fn the_sync_uuid_of_a_run_that_came_to_nothing_is_not_that_of_the_next() {
     assert!(!world.logs().contains("ABCD000000000000:"), "{}", world.logs());
 }
 
+/// S37.7: node 0 does not take its own disk into use.
+fn refuses_its_disk(world: &mut World) {
+    world.hosts[0].apply_al();
+    world.begin_attach(0, 999);
+    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+    assert_eq!(world.hosts[0].outcomes[&999].code, 150, "{}", world.logs());
+}
+
 /// S31, S37.7: clients have seen newer data than the own disk has, though this node was Secondary when it met them.
 #[test]
 fn a_disk_is_not_taken_back_when_the_peer_has_shown_newer_data() {
@@ -249,10 +257,7 @@ fn a_disk_is_not_taken_back_when_the_peer_has_shown_newer_data() {
     assert!(world.command(0, Command::Primary { volume: VOLUME, force: false }).is_success());
     assert_eq!(world.read(0, 3), 7);
     world.cut();
-    world.hosts[0].apply_al();
-    world.begin_attach(0, 999);
-    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
-    assert_eq!(world.hosts[0].outcomes[&999].code, 150, "{}", world.logs());
+    refuses_its_disk(&mut world);
     world.join();
     world.assert_states(
         "Connected Primary/Secondary Diskless/UpToDate",
@@ -270,10 +275,7 @@ fn a_disk_that_was_given_up_is_not_taken_back_without_what_the_peer_wrote_since(
     world.write(0, 3, 7);
     assert_eq!(world.hosts[0].node.volumes[&VOLUME].exposed_uuid & !1, world.uuids(1)[0] & !1);
     world.cut();
-    world.hosts[0].apply_al();
-    world.begin_attach(0, 999);
-    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
-    assert_eq!(world.hosts[0].outcomes[&999].code, 150, "{}", world.logs());
+    refuses_its_disk(&mut world);
 }
 
 /// W100: nothing of a connection that is over is waited for.

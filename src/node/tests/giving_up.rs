@@ -6,13 +6,21 @@ use crate::node::rules::StateResult;
 use crate::node::state::{Conn, StateChange};
 use crate::wire::StateWord;
 
+fn keeps_data_flushes(device: Device, op: &DiskOp) -> bool {
+    device == Device::Data && matches!(op, DiskOp::Flush)
+}
+
+fn invalidate() -> Command {
+    Command::Invalidate { volume: VOLUME }
+}
+
 /// T38, I1: what the peer has only in a cache must not be all that is left.
 #[test]
 fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
-    let commands = [Command::Invalidate { volume: VOLUME }, Command::Detach { volume: VOLUME, force: false }];
+    let commands = [invalidate(), Command::Detach { volume: VOLUME, force: false }];
     for command in commands {
         let mut world = World::synced(plain());
-        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        world.hosts[1].keeps = keeps_data_flushes;
         world.write(0, 3, 7);
         world.input(0, Input::Command { id: CommandId(999), command: command.clone() });
         world.deliver_all();
@@ -33,7 +41,7 @@ fn the_copy_that_stays_is_flushed_first() {
     let mut options = plain();
     options.set("allow-two-primaries", None).unwrap();
     let orders = [
-        (0, Command::Invalidate { volume: VOLUME }),
+        (0, invalidate()),
         (0, Command::Detach { volume: VOLUME, force: false }),
         (1, Command::InvalidateRemote { volume: VOLUME }),
     ];
@@ -42,7 +50,7 @@ fn the_copy_that_stays_is_flushed_first() {
         assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
         world.write(1, 3, 7);
         let before = world.states();
-        world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        world.hosts[1].keeps = keeps_data_flushes;
         world.input(host, Input::Command { id: CommandId(999), command: command.clone() });
         world.deliver_all();
         assert!(!world.hosts[1].kept.is_empty(), "{command:?}\n{}", world.logs());
@@ -62,7 +70,7 @@ fn the_copy_that_stays_is_flushed_first() {
 #[test]
 fn a_change_that_the_peer_has_asked_for_is_forgotten_with_the_connection() {
     let mut world = World::synced(plain());
-    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[1].keeps = keeps_data_flushes;
     world.write(0, 3, 7);
     world.input(
         1,
@@ -85,7 +93,7 @@ fn a_change_that_the_peer_has_asked_for_is_forgotten_with_the_connection() {
 #[test]
 fn a_copy_given_up_for_a_run_that_did_not_begin_is_made_anew() {
     let mut world = World::synced(plain());
-    world.input(0, Input::Command { id: CommandId(999), command: Command::Invalidate { volume: VOLUME } });
+    world.input(0, Input::Command { id: CommandId(999), command: invalidate() });
     world.step_until(|world| world.hosts[0].state().starts_with("WFSyncUUID"));
     let before = world.uuids(0);
     world.cut();
@@ -94,14 +102,6 @@ fn a_copy_given_up_for_a_run_that_did_not_begin_is_made_anew() {
     world.join();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!([world.bits(0), world.bits(1)], [0, 0], "{}", world.logs());
-}
-
-fn keeps_data_flushes(device: Device, op: &DiskOp) -> bool {
-    device == Device::Data && matches!(op, DiskOp::Flush)
-}
-
-fn invalidate() -> Command {
-    Command::Invalidate { volume: VOLUME }
 }
 
 /// T38: a disk that cannot be made durable is not the one that stays.
