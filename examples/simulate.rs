@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use urbd::sim::chaos::reach::Reach;
-use urbd::sim::chaos::{Options, Report, run_guarded, shrink};
+use urbd::sim::chaos::{Options, Report, courses, run_guarded, shrink};
 
 /// Seeds of a run that has to reach everything.
 const CI_SEEDS: u64 = 3000;
@@ -42,6 +43,10 @@ struct Arguments {
     /// Leave out the faults that wait for a situation, and demand not that 3000 seeds reach everything.
     #[arg(long)]
     no_aims: bool,
+    /// Give every life this course of events, which some have anyway; and demand not that they reach
+    /// everything.
+    #[arg(long, value_parser = PossibleValuesParser::new(courses()))]
+    course: Option<String>,
     /// Print what the faults met, also of fewer than 3000 seeds.
     #[arg(long)]
     reach: bool,
@@ -59,6 +64,17 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     Ok(number(first)?..number(end)?)
 }
 
+impl Arguments {
+    fn options(&self) -> Options {
+        Options { aims: !self.no_aims, course: self.course.clone(), ..Options::default() }
+    }
+
+    /// Whether the lives have to reach everything.
+    const fn are_complete(&self) -> bool {
+        !self.no_aims && self.course.is_none()
+    }
+}
+
 fn main() {
     let arguments = Arguments::parse();
     let failed = match arguments.seed {
@@ -69,7 +85,7 @@ fn main() {
 }
 
 fn one(seed: u64, arguments: &Arguments) -> bool {
-    let mut options = Options { aims: !arguments.no_aims, ..Options::default() };
+    let mut options = arguments.options();
     let mut report = run_guarded(seed, &options);
     if report.failure.is_some() && !arguments.whole {
         options = shrink(seed, &options);
@@ -112,7 +128,7 @@ fn many(arguments: &Arguments) -> bool {
     let threads = arguments
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let options = Options { aims: !arguments.no_aims, ..Options::default() };
+    let options = arguments.options();
     let next = AtomicU64::new(arguments.seeds.start);
     let (failures, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let ended = AtomicBool::new(false);
@@ -161,7 +177,8 @@ fn many(arguments: &Arguments) -> bool {
     if arguments.reach || done >= CI_SEEDS {
         println!("\n{}", sum.reach);
     }
-    let holes = if !arguments.no_aims && done >= CI_SEEDS { sum.reach.rarer_than(1) } else { Vec::new() };
+    let holes =
+        if arguments.are_complete() && done >= CI_SEEDS { sum.reach.rarer_than(1) } else { Vec::new() };
     holes.iter().for_each(|hole| println!("never reached: {hole}"));
     if let Some(least) = arguments.rarer_than {
         sum.reach.rarer_than(least).iter().for_each(|hole| println!("seldom reached: {hole}"));

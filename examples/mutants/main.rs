@@ -33,6 +33,9 @@ struct Arguments {
     /// Seeds side by side; the next mutant is built meanwhile.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Give every life this course of events (see `simulate --help`): does it find the fault at all?
+    #[arg(long)]
+    course: Option<String>,
     /// A trial in which no seed ends for so many seconds hangs, and the fault counts as found.
     #[arg(long, default_value_t = 60)]
     patience: u64,
@@ -86,11 +89,12 @@ fn examine(root: &Path, chosen: Vec<Mutant>, arguments: &Arguments) -> anyhow::R
         limit: arguments.limit,
         threads: arguments.threads,
         patience: Duration::from_secs(arguments.patience),
+        course: arguments.course.clone(),
     };
     trial::heed_interrupts()?;
     let workshop = Workshop::open(root)?;
     let began = Instant::now();
-    check_sound(&workshop, rules)?;
+    check_sound(&workshop, &rules)?;
     println!("without a fault: all good ({:.0} s)", began.elapsed().as_secs_f64());
     println!("{:<36} {:<16} {:>7} {:>6}  found by", "fault", "breaks", "seeds", "s");
     let count = chosen.len();
@@ -98,7 +102,7 @@ fn examine(root: &Path, chosen: Vec<Mutant>, arguments: &Arguments) -> anyhow::R
     for Built { mutant, program, took } in build_ahead(workshop, chosen) {
         let began = Instant::now();
         let verdict = match &program {
-            Ok(program) => trial::hold(program, rules)?,
+            Ok(program) => trial::hold(program, &rules)?,
             Err(why) => Verdict::Broken(why.clone()),
         };
         if verdict == Verdict::Interrupted || trial::interrupted() {
@@ -107,7 +111,7 @@ fn examine(root: &Path, chosen: Vec<Mutant>, arguments: &Arguments) -> anyhow::R
         if let Ok(program) = program {
             let _ = std::fs::remove_file(program); // Each is some megabytes, and can be built again.
         }
-        let (seeds, why) = words(&verdict, rules);
+        let (seeds, why) = words(&verdict, &rules);
         let seconds = (began.elapsed() + took).as_secs_f64();
         println!("{:<36} {:<16} {seeds:>7} {seconds:>6.1}  {why}", mutant.name, mutant.breaks.join(" "));
         match verdict {
@@ -126,13 +130,13 @@ fn examine(root: &Path, chosen: Vec<Mutant>, arguments: &Arguments) -> anyhow::R
 }
 
 /// Without any fault no seed fails, or all that follows would mean nothing.
-fn check_sound(workshop: &Workshop, rules: Rules) -> anyhow::Result<()> {
+fn check_sound(workshop: &Workshop, rules: &Rules) -> anyhow::Result<()> {
     let (built, said) = trial::wait(workshop.build()?)?;
     if !built {
         bail!("the sources do not compile:\n{said}");
     }
-    let rules = Rules { limit: rules.limit.min(300), ..rules };
-    match trial::hold(&workshop.take("sound")?, rules)? {
+    let rules = Rules { limit: rules.limit.min(300), ..rules.clone() };
+    match trial::hold(&workshop.take("sound")?, &rules)? {
         Verdict::Survived => Ok(()),
         Verdict::Found { seed, why } => bail!("seed {seed} fails without any fault: {why}"),
         other => bail!("without any fault: {other:?}"),
@@ -168,7 +172,7 @@ fn build(workshop: &Workshop, mutant: &Mutant) -> anyhow::Result<Result<PathBuf,
 }
 
 /// What a verdict says in the table: seeds, and how it came to it.
-fn words(verdict: &Verdict, rules: Rules) -> (String, String) {
+fn words(verdict: &Verdict, rules: &Rules) -> (String, String) {
     const MOST: usize = 90;
     match verdict {
         Verdict::Found { seed, why } => (seed.to_string(), why.chars().take(MOST).collect()),

@@ -35,7 +35,7 @@ pub(crate) fn heed_interrupts() -> anyhow::Result<()> {
 }
 
 /// How a trial is held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     /// Seeds at most.
     pub(crate) limit: u64,
@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) threads: usize,
     /// A trial in which no seed ends for so long hangs.
     pub(crate) patience: Duration,
+    /// Every life has this course of events.
+    pub(crate) course: Option<String>,
 }
 
 /// What came of a trial.
@@ -69,10 +71,11 @@ pub(crate) enum Verdict {
 ///
 /// # Errors
 /// If the program cannot be started.
-pub(crate) fn hold(program: &Path, rules: Rules) -> anyhow::Result<Verdict> {
+pub(crate) fn hold(program: &Path, rules: &Rules) -> anyhow::Result<Verdict> {
     let mut child = Command::new(program)
         .args(["--seeds", &format!("1..{}", rules.limit + 1), "--failures", "1"])
         .args(["--threads", &rules.threads.to_string()])
+        .args(rules.course.iter().flat_map(|course| ["--course", course]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

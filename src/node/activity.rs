@@ -116,15 +116,20 @@ impl Node {
         self.continue_transaction(volume);
     }
 
-    /// Goes on with the next step once all operations of the last have ended.
+    /// Goes on with the next step once all operations of the last have ended. A disk that is given up keeps the
+    /// log that it has: the bits of what leaves may not be set any more, and writes that wait find out that it
+    /// is gone (D20).
     fn continue_transaction(&mut self, volume: VolumeId) {
-        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let usable = v.has_usable_disk();
+        let Some(disk) = v.disk.as_deref_mut() else { return };
         let separate = disk.facts.separate_meta && disk.needs_flush();
         let Some(transaction) = disk.transaction.as_mut() else { return };
         if transaction.outstanding > 0 {
             return;
         }
-        if transaction.failed {
+        let given_up = !usable && transaction.block.is_some();
+        if transaction.failed || given_up {
             disk.transaction = None;
             disk.al.commit(false);
             return self.transaction_done(volume);

@@ -220,6 +220,11 @@ impl Node {
         for key in postponed {
             self.restart(key);
         }
+        self.route_those_behind(volume);
+    }
+
+    /// Own writes that wait for what is over, perhaps, are routed once more.
+    pub(super) fn route_those_behind(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         for (admitted, in_al) in std::mem::take(&mut v.behind_peer) {
             self.route_write(volume, admitted, in_al);

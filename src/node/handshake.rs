@@ -49,6 +49,15 @@ impl Node {
             return self.protocol_error(&text);
         }
         match packet {
+            Packet::Data { .. }
+            | Packet::Trim { .. }
+            | Packet::Zeroes { .. }
+            | Packet::DataRequest(_)
+            | Packet::StateChgReq { .. } => self.accepted(volume),
+            Packet::ConnStChgReq { .. } => self.volume_ids().into_iter().for_each(|id| self.accepted(id)),
+            _ => {}
+        }
+        match packet {
             Packet::Protocol(theirs) => self.on_protocol(&theirs),
             Packet::ProtocolUpdate(theirs) => self.on_protocol_update(&theirs),
             Packet::SyncParam(theirs) => self.on_sync_param(volume, &theirs),
@@ -209,6 +218,9 @@ impl Node {
         if self.needs_handshake(volume, os, peer) {
             return self.begin_handshake(Meeting { volume, word, os, peer, peer_disk });
         }
+        if self.waits_for_acceptance(volume, word, peer) {
+            return;
+        }
         self.accept_state(volume, os, peer, peer_disk, conn);
     }
 
@@ -295,6 +307,7 @@ impl Node {
         }
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         v.marks.consider_resync = false;
+        v.unaccepted = None;
         let mut ns = State {
             conn,
             peer: peer.role,

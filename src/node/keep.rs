@@ -229,10 +229,7 @@ impl Node {
     /// Writes that waited go on, as far as they may.
     fn release_kept(&mut self, volume: VolumeId) {
         self.start_waiting_ios();
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        for (admitted, in_al) in std::mem::take(&mut v.behind_peer) {
-            self.route_write(volume, admitted, in_al);
-        }
+        self.route_those_behind(volume);
     }
 
     fn keep_next(&mut self, volume: VolumeId) {

@@ -19,6 +19,7 @@ pub mod rules;
 pub mod state;
 pub mod status;
 
+mod acceptance;
 mod activity;
 mod after_state;
 mod audit;

@@ -315,22 +315,35 @@ impl Node {
         }
     }
 
-    /// The peer declares both fresh disks equal (S31, W71).
+    /// The peer declares both fresh disks equal (S31, W71). Its further packets wait until the bitmap says so, too: a
+    /// superblock that is UpToDate with the bits of a fresh disk would keep them for good.
     fn skip_initial_sync(&mut self, volume: VolumeId, current: u64) {
         self.say(LogLevel::Info, Some(volume), "Accepted new current UUID, preparing to skip initial sync");
+        let Some(socket) = self.link().data else { return };
+        let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
+        disk.bitmap.clear_all();
+        self.hold_data(true);
+        self.worker.push(Work::WriteBitmap { volume, all: false });
+        self.worker.push(Work::FlushMeta { volume });
+        self.worker.push(Work::TakeCurrentUuid { volume, current });
+        self.worker.push(Work::Unhold { socket });
+    }
+
+    /// Work: the bitmap of a disk that the peer declares equal is empty, and its data are called good.
+    pub(super) fn take_current_uuid(&mut self, volume: VolumeId, current: u64) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if v.state.disk < Disk::Inconsistent || v.state.conn != Conn::Connected {
+            return;
+        }
         v.set_current(current);
         v.set_bitmap_uuid(0);
-        if let Some(disk) = v.disk.as_deref_mut() {
-            disk.bitmap.clear_all();
-        }
-        // Before the superblock that says UpToDate: bits of a copy that has the same data would stay.
-        self.worker.push(Work::WriteBitmap { volume, all: false });
         let up = StateChange { pdsk: Some(Disk::UpToDate), ..StateChange::disk(Disk::UpToDate) };
         self.force(volume, up);
         self.peer_has_our_uuids(volume);
         self.worker.push(Work::SyncMeta { volume });
         self.worker.push(Work::SendUuids { volume, flags: 0 });
+        // An older word of this disk may be on its way: the peer would believe it.
+        self.worker.push(Work::SendState { volume });
     }
 
     /// Sends P_STATE with the present state.

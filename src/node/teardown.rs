@@ -88,6 +88,10 @@ impl Node {
         }
         self.forget_withheld();
         self.start_waiting_ios();
+        // Own writes may have waited for one that was dropped.
+        for volume in self.volume_ids() {
+            self.route_those_behind(volume);
+        }
     }
 
     /// Goes on with a teardown once the peer's writes have left the disk (S28.3).
@@ -105,6 +109,7 @@ impl Node {
         link.in_sync_writes.clear();
         for v in self.volumes.values_mut() {
             v.peer_uuids = None;
+            v.unaccepted = None;
             v.bitmap_in = None;
             v.counters.ua = 0;
         }

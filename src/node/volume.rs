@@ -105,6 +105,8 @@ pub(super) struct Volume {
     /// The peer's copy at the last handshake.
     pub(super) peer_seen: Option<super::peer_seen::Seen>,
     pub(super) peer_uuids: Option<PeerUuids>,
+    /// The state of a Primary without a disk that has not let this node in yet.
+    pub(super) unaccepted: Option<u32>,
     /// Own out-of-sync bits when the own UUIDs were last sent (`comm_bm_set`).
     pub(super) bits_sent: u64,
     /// What the disks will be once the handshake of a late attach is through (`new_state_tmp`).
@@ -217,6 +219,7 @@ impl Volume {
             exposed_uuid: 0,
             peer_seen: None,
             peer_uuids: None,
+            unaccepted: None,
             bits_sent: 0,
             negotiated: None,
             marks: Marks::default(),

@@ -105,6 +105,8 @@ pub(super) enum Work {
     DropDisk { volume: VolumeId },
     /// The last step of a detach.
     CloseDisk { volume: VolumeId },
+    /// The peer has declared both fresh disks equal (S31).
+    TakeCurrentUuid { volume: VolumeId, current: u64 },
     /// Both fresh disks are declared equal (S48).
     SkipInitialSync { volume: VolumeId },
     /// What the gate was closed for is done.
@@ -303,6 +305,7 @@ impl Node {
                 }
             }
             Work::CloseDisk { volume } => self.close_disk(volume),
+            Work::TakeCurrentUuid { volume, current } => self.take_current_uuid(volume, current),
             Work::SkipInitialSync { volume } => self.skipped_initial_sync(volume),
             Work::OpenGate { volume } => self.open_gate(volume),
             Work::AnswerAsked { volume, number } => self.answer_asked(volume, number),

@@ -33,6 +33,8 @@ pub(super) struct Universe {
     pub(super) handlers_done: Vec<(HostId, u64, i32)>,
     /// The features that both nodes may agree on.
     pub(super) features: u32,
+    /// One disk operation of so many takes much longer than the others, which overtake it.
+    pub(super) stragglers: Option<u64>,
     /// Block data between the nodes are changed on their way.
     pub(super) corruption: Option<Corruption>,
     /// How many were.
@@ -119,6 +121,7 @@ impl Universe {
             hosts: Default::default(),
             handlers_done: Vec::new(),
             features: u32::MAX,
+            stragglers: None,
             corruption: None,
             corrupted: 0,
             struck: Vec::new(),
@@ -264,7 +267,12 @@ impl Io for SimIo {
     fn submit(&mut self, token: Token, device: DeviceKey, op: Op) {
         let mut universe = self.universe.borrow_mut();
         // 1 GB/s, and a little to begin with.
-        let us = 30 + universe.random.below(120) + bytes_of(&op) / 1000;
+        let mut us = 30 + universe.random.below(120) + bytes_of(&op) / 1000;
+        if let Some(one_in) = universe.stragglers
+            && universe.random.below(one_in) == 0
+        {
+            us *= 2 + universe.random.below(60);
+        }
         let HostPart { pace, boot, .. } = universe.hosts[self.host];
         let at = universe.now.after(Duration::from_micros(us * u64::from(pace.factor)));
         let at = at.max(pace.stalled_until);

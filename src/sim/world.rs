@@ -228,6 +228,11 @@ impl World {
         self.universe.borrow_mut().features = mask;
     }
 
+    /// From now on one disk operation of so many takes much longer than the others (F4).
+    pub fn straggle(&mut self, one_in: Option<u64>) {
+        self.universe.borrow_mut().stragglers = one_in;
+    }
+
     /// From now on one block of so many changes on its way between the nodes, if somebody says how many (F9).
     pub fn corrupt(&mut self, seed: u64, one_in: Option<u64>) {
         let corruption = one_in.map(|one_in| Corruption::new(seed, one_in));

@@ -243,12 +243,14 @@ impl Node {
         self.after_work(job, outcome_of(StateResult::Success))
     }
 
-    /// Whether requests of the volume are not completed for no other reason than a suspension.
+    /// Whether requests of the volume do not end for no other reason than a suspension: they are not completed, or
+    /// wait for a barrier ack of a peer that is gone.
     fn holds_back(&self, volume: VolumeId) -> bool {
-        let held = |(_, req): (_, &Req)| req.volume == volume && !req.completed && req.legs_ended();
-        self.volumes
-            .get(&volume)
-            .is_some_and(|v| v.state.is_suspended() && (!v.postponed.is_empty() || self.log.iter().any(held)))
+        let Some(v) = self.volumes.get(&volume).filter(|v| v.state.is_suspended()) else { return false };
+        let alone = !self.link().is_up();
+        let held =
+            |(_, req): (_, &Req)| req.volume == volume && req.legs_ended() && (alone || !req.completed);
+        !v.postponed.is_empty() || self.log.iter().any(held) || (alone && self.log.barriers_outstanding())
     }
 
     /// `outdate` (S44). While connected, Z5 would make the wish UpToDate: a disk that is less than

@@ -101,6 +101,9 @@ impl Node {
 
     /// The peer answered a request (W196).
     pub(in super::super) fn on_change_reply(&mut self, volume: Option<VolumeId>, code: i32) {
+        if let Some(volume) = volume {
+            self.accepted(volume);
+        }
         let replies = &mut self.link_mut().replies;
         match replies.get_mut(&volume) {
             Some(ChangeReply::Unneeded) => _ = replies.remove(&volume),

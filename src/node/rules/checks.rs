@@ -122,6 +122,11 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
         (verifying && !os.conn.is_verify() && !both_up_to_date, R::NoUpToDateDisk),
         // Ours: the kernel would call the worse copy UpToDate, and overwrite the better one with it (X9).
         (starting_sync && os.conn == Conn::Connected && overwrites_the_better(os, ns), R::NoUpToDateDisk),
+        // Ours: the kernel would call a disk good that is still compared with the other one (Z6).
+        (
+            starting_sync && (os.disk == Disk::Negotiating || os.pdsk == Disk::Negotiating),
+            R::InTransientState,
+        ),
         /* T9  */ (verifying && os.conn < Conn::Connected, R::NeedConnection),
         /* T10 */ (verifying && ns.conn != os.conn && os.conn > Conn::Connected, R::ResyncRunning),
         /* T11 */ (starting_sync && os.conn < Conn::Connected, R::NeedConnection),
@@ -286,6 +291,10 @@ mod tests {
         assert_eq!(s(diskless, State { role: Role::Primary, ..diskless }), R::Success);
         assert_eq!(go(inconsistent, Conn::StartingSyncS), R::NoUpToDateDisk); // X9
         assert_eq!(go(inconsistent, Conn::StartingSyncT), R::Success);
+        for conn in [Conn::StartingSyncS, Conn::StartingSyncT] {
+            assert_eq!(go(State { disk: Disk::Negotiating, ..COPY }, conn), R::InTransientState);
+            assert_eq!(go(State { pdsk: Disk::Negotiating, ..COPY }, conn), R::InTransientState);
+        }
         let better = State { pdsk: Disk::Consistent, ..COPY };
         assert_eq!(go(better, Conn::StartingSyncT), R::NoUpToDateDisk);
         assert_eq!(go(better, Conn::StartingSyncS), R::Success);

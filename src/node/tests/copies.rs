@@ -339,3 +339,45 @@ fn more_writes_than_there_are_buffers_wait_and_are_all_answered() {
     assert!(ids.iter().all(|id| world.reply(0, *id) == Some(Ok(None))), "{}", world.logs());
     world.assert_equal_disks();
 }
+
+/// S31, Z5: what the clients of a Primary without a disk have seen is newer, and it goes; the older disk stays what
+/// it is until then, and makes no generation of its own.
+#[test]
+fn an_old_disk_that_meets_a_primary_without_one_is_not_called_good() {
+    let mut world = World::synced(plain());
+    let before = world.uuids(1);
+    world.cut();
+    assert!(world.command(1, Command::Outdate { volume: VOLUME }).is_success());
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.join();
+    assert!(world.hosts[0].state().starts_with("StandAlone"), "{}", world.logs());
+    assert!(world.hosts[1].state().contains(" Outdated/"), "{}", world.logs());
+    assert!(!world.logs().contains("disk( Outdated -> UpToDate )"), "{}", world.logs());
+    assert_eq!(world.uuids(1), before, "{}", world.logs());
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.connect(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    world.assert_equal_disks();
+}
+
+/// S90: the same disk, outdated for nothing: the Primary knows its UUIDs, and goes on through it.
+#[test]
+fn a_primary_without_a_disk_goes_on_through_one_that_was_outdated_for_nothing() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.write(0, 3, 7);
+    world.cut();
+    assert!(world.command(1, Command::Outdate { volume: VOLUME }).is_success());
+    world.join();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+    world.write(0, 4, 8);
+    world.settle();
+    assert_eq!([3, 4].map(|block| world.hosts[1].disk[block * 4096]), [7, 8]);
+}

@@ -309,6 +309,34 @@ fn a_disk_that_is_given_up_is_durably_inconsistent_before_its_failed_write_is_an
     }
 }
 
+/// I10, I14: a disk that is given up for its metadata keeps the log that tells what only it has.
+#[test]
+fn the_log_of_a_disk_that_is_given_up_stays_as_it_is() {
+    let mut world = World::new(NetOptions { protocol: Protocol::A, ..plain() });
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    world.disk_options.al_extents = 1;
+    let mut world = world.in_sync();
+    world.cut = true; // What is sent from now on is lost.
+    let only_here = world.submit(0, write_of(3, 7));
+    let socket = world.hosts[0].node.link().data.unwrap();
+    world.input(0, Input::SendQueueEmpty(socket));
+    world.deliver_all();
+    assert_eq!(world.reply(0, only_here), Some(Ok(None)), "protocol A");
+    world.submit(0, write_of(1500, 8)); // It waits for the only slot of the log.
+    world.hosts[0].fails =
+        |device, op| (device == Device::Meta && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+    let sockets: Vec<SocketId> = world.hosts[0].ends.keys().copied().collect();
+    for socket in sockets {
+        world.input(0, Input::SocketEnded { socket, end: SocketEnd::Error(104) });
+    }
+    world.hosts[0].fails = |_, _| None; // The first flush has failed, and nothing else.
+    world.settle();
+    assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
+    world.hosts[0].apply_al();
+    world.attach(0);
+    assert!(world.is_out_of_sync(0, 3), "only this disk has it\n{}", world.logs());
+}
+
 /// I3: a Primary that is the target of a resync loses the source before that has the write.
 #[test]
 fn a_write_that_only_the_target_of_a_resync_has_is_not_answered_as_done() {

@@ -91,6 +91,18 @@ fn a_write_that_waits_for_the_activity_log_is_not_written_alone_while_frozen() {
     assert_settled(&mut world);
 }
 
+#[test]
+fn a_demotion_does_not_wait_for_the_barrier_ack_of_a_peer_that_is_gone() {
+    let mut world = fenced();
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Flush);
+    world.write(0, 3, 7);
+    world.cut();
+    let refused = world.command(0, Command::Secondary { volume: VOLUME });
+    assert!(refused.info.iter().any(|text| text.contains("resume-io first")), "{refused:?}");
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
+}
+
 /// I7: nothing is answered while I/O is suspended, and each request once.
 #[test]
 fn a_write_survives_an_outage_while_an_administrator_holds_io() {

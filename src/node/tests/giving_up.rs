@@ -158,3 +158,27 @@ fn two_nodes_that_both_give_their_copy_up_come_to_an_end() {
     world.write(0, 4, 8);
     world.assert_equal_disks();
 }
+
+/// S37, Z6: the peer did not know that this disk went and comes back without its last writes, when it gave its own
+/// copy up for it.
+#[test]
+fn nothing_is_given_up_for_a_disk_that_negotiates() {
+    for conn in [Conn::StartingSyncS, Conn::StartingSyncT, Conn::VerifyT] {
+        let mut world = World::synced(plain());
+        assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+        world.write(0, 3, 7);
+        world.settle();
+        world.hold(1, true);
+        world.begin_attach(0, 999);
+        world.step_until(|world| world.hosts[0].state().contains("Negotiating/"));
+        let (mask, value) = StateChange::conn(conn).mirrored().to_words();
+        let request = Packet::StateChgReq { mask: StateWord(mask), value: StateWord(value) };
+        world.hear(0, false, request, None);
+        assert!(world.hosts[0].state().contains("Negotiating/"), "{conn:?}\n{}", world.logs());
+        world.hold(1, false);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.hosts[0].disk[3 * 4096], 7, "{conn:?}");
+        world.assert_equal_disks();
+    }
+}

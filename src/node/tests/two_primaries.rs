@@ -96,6 +96,27 @@ fn writes_that_were_to_go_again_end_when_the_connection_is_lost() {
     }
 }
 
+/// D11: the peer's write never began here, and goes with the connection.
+#[test]
+fn a_write_behind_one_of_the_peers_goes_on_when_that_is_dropped() {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let other = 1 - resolver;
+    // The resolver's write is under way at the other node when its peer's comes, which waits for it.
+    world.hosts[other].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Write { .. });
+    let first = world.submit(other, blocks(5, 1, 1));
+    world.submit(resolver, blocks(4, 2, 2));
+    world.deliver_all();
+    let second = world.submit(other, blocks(4, 1, 3));
+    world.deliver_all();
+    world.cut();
+    world.release(other);
+    world.settle();
+    for id in [first, second] {
+        assert_eq!(world.reply(other, id), Some(Ok(None)), "{}", world.logs());
+    }
+}
+
 /// One disk operation ends, or one packet arrives, whichever chance picks. False if there is none.
 fn deliver_one(world: &mut World, chance: &mut Chance) -> bool {
     let host = chance.below(2) as usize;

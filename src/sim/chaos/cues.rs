@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::super::events::HostId;
 use super::life::Life;
+use super::reach::{Situation, Situations};
 use super::view::View;
 use super::workload::Asked;
 use crate::io::Op;
+use crate::node::steps::Step;
 
 /// Something that happens in the pair, or holds of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Cue {
     Whole,
     /// This node has no connection, and has settled what that means.
     Lonely(HostId),
+    /// This node is about to become the target of a resync.
+    Meeting(HostId),
     /// This node is the target of a resync that moves data.
     Target(HostId),
     /// This node has good data of a resync whose source does not know it yet.
@@ -37,6 +41,8 @@ pub enum Cue {
     Primary(HostId),
     /// This node is Secondary.
     Secondary(HostId),
+    /// This node is in the middle of this.
+    Amid(HostId, Step),
 }
 
 impl Life {
@@ -80,6 +86,9 @@ impl Life {
             Cue::Writing(host) => self.has_under_way(host, |op| matches!(op, Op::Write { .. })),
             Cue::Whole => self.all_views(View::is_whole),
             Cue::Lonely(host) => on(host, |view| matches!(view.conn.as_str(), "WFConnection" | "StandAlone")),
+            Cue::Meeting(host) => {
+                on(host, |view| matches!(view.conn.as_str(), "StartingSyncT" | "WFBitMapT" | "WFSyncUUID"))
+            }
             Cue::Target(host) => on(host, |view| view.conn == "SyncTarget"),
             Cue::Unheard(host) => self.books.iter().any(|book| {
                 let [one, other] = [&book.views[host], &book.views[1 - host]];
@@ -90,6 +99,7 @@ impl Life {
             Cue::Unfit(host) => on(host, |view| view.disk != "UpToDate"),
             Cue::Primary(host) => on(host, View::is_primary),
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
+            Cue::Amid(host, step) => Situations::hold(&self.world, host, Situation::Step(step)),
         }
     }
 

@@ -69,20 +69,29 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
     let other = script.other;
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.pause(50);
+    if script.way(2) == 0 {
+        // Nothing of it gets into the metadata either.
+        let (meta, kind) = (true, DiskError::Write);
+        script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind, times: 0 });
+        script.jitter(20);
+    }
     let times = 1 + script.way(2) as u32;
     script.data_errors(other, DiskError::Write, times);
     script.wait(Cue::Unfit(other), 500);
-    if script.way(2) == 0 {
+    if script.way(3) > 0 {
         script.clients(&[Taste::Nothing]);
     }
     let gap = if script.way(2) == 0 { Gap::Now } else { Gap::Soon };
-    if script.way(2) == 0 {
-        script.lose(gap, other);
-        script.boot(Gap::Soon, other);
-    } else {
-        script.part(gap);
-        script.act(Gap::Later, Action::Join);
+    match script.way(4) {
+        0 | 1 => script.lose(gap, other),
+        2 => script.part(gap),
+        // The disk comes back to the same connection, on which its writes are not settled.
+        _ => script.admin(gap, other, Admin::Detach { force: true }),
     }
+    script.act(Gap::Soon, Action::Mend(other));
+    script.boot(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Join);
+    script.admin(Gap::Soon, other, Admin::Attach);
     script.wait_for_peace();
 }
 

@@ -61,7 +61,7 @@ impl Life {
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_0000_0000_0000);
         let (setup, plan) = (Setup::draw(&mut random.fork()), draw(&mut random.fork()));
-        let (setup, plan) = suited(seed, setup, plan);
+        let (setup, plan) = suited(seed, options.course.as_deref(), setup, plan);
         let traits = Situations::of_life(&setup);
         let mut own = Random::new(seed ^ 0xa11e_d000_0000_0000);
         let aims = if options.aims { aim::draw(&mut own, &setup) } else { Vec::new() };
@@ -74,6 +74,7 @@ impl Life {
             let one_in = 20 + chance.below(500);
             world.corrupt(chance.next_u64(), Some(one_in));
         }
+        world.straggle(setup.stragglers);
         if seed.is_multiple_of(4) {
             world.mask_features(KERNEL_FEATURES);
         }
@@ -175,6 +176,9 @@ impl Life {
             let equal = Command::NewCurrentUuid { volume, clear_bitmap: true };
             self.tasks[0].push_back(Task::Command(equal));
         }
+        self.wait_for("both disks to be called equal", LIMIT, |life| {
+            life.all_views(View::is_whole) && life.world.on_the_way() == 0
+        })?;
         self.order(0, Admin::Promote, 0);
         self.wait_for("the first Primary", LIMIT, |life| {
             life.all_views(View::is_whole) && life.books.iter().all(|book| book.views[0].is_primary())

@@ -24,6 +24,7 @@ mod coverage;
 pub mod cues;
 mod failing;
 mod life;
+mod marks;
 pub mod oracle;
 pub mod plan;
 pub mod reach;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use life::Life;
 pub use setup::{apply_al, create_md};
+pub use templates::courses;
 
 /// How a life is led.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +51,8 @@ pub struct Options {
     pub skip: BTreeSet<usize>,
     /// Besides the plan, faults that wait for a situation strike.
     pub aims: bool,
+    /// Every life has this course of events in its plan: one of [`courses`].
+    pub course: Option<String>,
     /// Keep a readable account of everything.
     pub trace: bool,
     /// And of all that goes into the cores and comes out of them.

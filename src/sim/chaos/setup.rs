@@ -27,6 +27,8 @@ pub(super) struct Setup {
     pub(super) separate_meta: bool,
     /// What fence-peer answers: 7 (and the peer loses its power), or a failure.
     pub(super) fences: bool,
+    /// One disk operation of so many takes much longer than the others.
+    pub(super) stragglers: Option<u64>,
     /// Requests that a client may have under way.
     pub(super) depth: usize,
 }
@@ -99,6 +101,7 @@ impl Setup {
             separate_meta,
             fences,
             depth: 1 + random.below(4) as usize,
+            stragglers: (random.below(3) == 0).then(|| 4 + random.below(60)),
         }
     }
 

@@ -11,51 +11,75 @@ use super::failing::{
     late_refusal, older_disk_comes_back, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy,
     source_of_the_primary_lost, written_through_a_suspended_peer,
 };
+use super::marks::{full_sync_lost, new_primary_lost, resync_comes_to_nothing};
 use super::plan::{Action, Admin, Planned};
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
+use crate::node::steps::Step;
 
 /// Of a hundred lives so many have a template.
-const SHARE: u64 = 45;
+const SHARE: u64 = 55;
 
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
 
-const ALL: [Template; 24] = [
-    lost_together,
-    lost_together_after_a_thaw,
-    lost_between_ack_and_disk,
-    disk_fails_before_the_flush,
-    late_refusal,
-    one_disk_of_a_resync_refuses,
-    survivor_lost_as_source,
-    killed_and_then_lost,
-    demoted_over_a_slow_disk,
-    slow_disk_lost,
-    target_lost,
-    thawed_and_lost,
-    end_unheard,
-    slow_write_at_the_meeting,
-    tail_around_a_break,
-    one_place_around_a_break,
-    evictions_before_a_loss,
-    failing_disk_lost,
-    given_up_for_the_peer,
-    older_disk_comes_back,
-    failed_disk_of_the_peer,
-    peer_refuses_the_only_copy,
-    written_through_a_suspended_peer,
-    source_of_the_primary_lost,
+/// A table of templates, each with its name and how often it is chosen.
+macro_rules! weighted {
+    ($($weight:literal $template:ident),* $(,)?) => { &[$((stringify!($template), $weight, $template)),*] };
+}
+
+const ALL: &[(&str, u64, Template)] = weighted![
+    1 lost_together,
+    1 lost_together_after_a_thaw,
+    1 lost_between_ack_and_disk,
+    2 disk_fails_before_the_flush,
+    1 late_refusal,
+    1 one_disk_of_a_resync_refuses,
+    1 survivor_lost_as_source,
+    1 killed_and_then_lost,
+    1 demoted_over_a_slow_disk,
+    1 slow_disk_lost,
+    1 target_lost,
+    1 thawed_and_lost,
+    1 end_unheard,
+    1 slow_write_at_the_meeting,
+    1 tail_around_a_break,
+    1 one_place_around_a_break,
+    1 evictions_before_a_loss,
+    1 failing_disk_lost,
+    4 given_up_for_the_peer,
+    1 older_disk_comes_back,
+    1 failed_disk_of_the_peer,
+    1 peer_refuses_the_only_copy,
+    1 written_through_a_suspended_peer,
+    1 source_of_the_primary_lost,
+    1 new_primary_lost,
+    1 full_sync_lost,
+    1 resync_comes_to_nothing,
 ];
 
-/// The configuration and the plan of a life, with a template in it if the seed says so.
-pub(super) fn suited(seed: u64, mut setup: Setup, plan: Vec<Planned>) -> (Setup, Vec<Planned>) {
+/// The names of the courses that a life may have in its plan.
+pub fn courses() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, ..)| *name)
+}
+
+/// The configuration and the plan of a life, with a template in it if the seed says so, or the one that
+/// every life is to have.
+pub(super) fn suited(
+    seed: u64,
+    course: Option<&str>,
+    mut setup: Setup,
+    plan: Vec<Planned>,
+) -> (Setup, Vec<Planned>) {
     let mut random = Random::new(seed ^ 0x7e3a_1a7e_0000_0000);
-    if random.below(100) >= SHARE {
+    let has_one = random.below(100) < SHARE;
+    if !has_one && course.is_none() {
         return (setup, plan);
     }
-    let template = ALL[random.below(ALL.len() as u64) as usize];
+    let drawn = random.below(ALL.iter().map(|(_, weight, _)| weight).sum());
+    let template = course.map_or_else(|| nth_weighted(drawn), named);
+    let Some(template) = template else { return (setup, plan) };
     let before = if random.below(3) == 0 { random.below(4) as usize } else { 0 };
     let (before, after) = plan.split_at(before.min(plan.len()));
     let after = &after[..random.below(after.len() as u64 + 1) as usize];
@@ -69,6 +93,21 @@ pub(super) fn suited(seed: u64, mut setup: Setup, plan: Vec<Planned>) -> (Setup,
     let shift = |planned: &Planned| Planned { at: planned.at + end, ..*planned };
     plan.extend(after.iter().map(shift));
     (setup, plan)
+}
+
+fn named(course: &str) -> Option<Template> {
+    ALL.iter().find(|(name, ..)| *name == course).map(|(.., template)| *template)
+}
+
+/// The template to which this number belongs, when each has as many as its weight.
+fn nth_weighted(mut number: u64) -> Option<Template> {
+    for (_, weight, template) in ALL {
+        if number < *weight {
+            return Some(*template);
+        }
+        number -= weight;
+    }
+    None
 }
 
 /// T3, I6: a flush or a durable write is answered, and both machines lose their power within some
@@ -495,14 +534,22 @@ fn evictions_before_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
     setup.separate_meta |= script.way(4) > 0;
     setup.disk.al_extents = 2 + script.way(2) as u32;
     let (primary, other) = (script.primary, script.other);
-    let alone = script.way(3) == 0;
-    if alone {
+    if script.way(2) == 0 {
+        setup.stragglers = Some(2 + script.way(4));
+    }
+    let parts = script.way(3);
+    if parts == 0 {
         script.part(Gap::Soon);
     }
     script.clients(&[Taste::Cold, Taste::Cold, Taste::All]);
     script.pause(300);
     script.wait(Cue::Answered(Asked::Write), 500);
-    if script.way(3) == 0 {
+    if parts == 1 {
+        // What the peer lacks now is being written down while other extents leave.
+        script.part(Gap::Now);
+        script.wait(Cue::Amid(primary, Step::BitmapPage), 3_000);
+        script.wait(Cue::Amid(primary, Step::LogBlock), 5);
+    } else if script.way(3) == 0 {
         script.wait(Cue::Flushing(primary), 20);
     }
     script.lose_power(Gap::Now, primary);

@@ -22,6 +22,8 @@ struct Asked {
     after: Option<Epoch>,
     /// Where it was sent last.
     sent: Option<Epoch>,
+    /// Its disk has been told of it.
+    begun: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl What {
 impl Answers {
     /// A client asks for something; `after` is the newest epoch with an answered write.
     pub(super) fn asked(&mut self, id: RequestId, volume: VolumeId, request: &Request, after: Option<Epoch>) {
-        self.open.push(Asked { id, volume, what: What::of(request), after, sent: None });
+        self.open.push(Asked { id, volume, what: What::of(request), after, sent: None, begun: false });
     }
 
     /// A client is answered. Returns where the write was sent, if it was one and was sent.
@@ -74,6 +76,19 @@ impl Answers {
         Ok(sent)
     }
 
+    /// A write begins on the own disk. If it was not sent before, it is not meant for the peer.
+    pub(super) fn begun(&mut self, volume: VolumeId, offset: u64, bytes: u64) {
+        let fits = |asked: &&mut Asked| {
+            asked.volume == volume
+                && !asked.begun
+                && matches!(asked.what, What::Write(extent)
+                    if extent.start().byte_offset() == offset && extent.bytes() == bytes)
+        };
+        if let Some(asked) = self.open.iter_mut().find(fits) {
+            asked.begun = true;
+        }
+    }
+
     /// A write is sent to the peer.
     ///
     /// # Errors
@@ -81,7 +96,7 @@ impl Answers {
     pub(super) fn mirrored(&mut self, sent: &Sent) -> Result<(), String> {
         let fits = |asked: &&mut Asked| {
             asked.volume == sent.volume
-                && asked.sent.is_none_or(|epoch| epoch.connection != sent.epoch.connection)
+                && asked.sent.map_or(!asked.begun, |epoch| epoch.connection != sent.epoch.connection)
                 && matches!(asked.what, What::Write(extent)
                     if extent.start() == sent.sector && extent.bytes() == sent.bytes)
         };
@@ -146,5 +161,17 @@ mod tests {
         answers.asked(RequestId(3), V, &trim(0), answered);
         assert!(answers.mirrored(&sent(0, 4)).is_err());
         assert_eq!(answers.mirrored(&sent(0, 5)), Ok(()));
+    }
+
+    #[test]
+    fn a_write_that_is_on_the_own_disk_only_is_not_taken_for_the_next_one_that_is_sent() {
+        let mut answers = Answers::default();
+        answers.asked(RequestId(1), V, &trim(0), None);
+        answers.begun(V, 0, 4096);
+        answers.asked(RequestId(2), V, &trim(0), None);
+        assert_eq!(answers.mirrored(&sent(0, 4)), Ok(()));
+        assert_eq!(answers.answered(RequestId(1), None, false), Ok(None));
+        let answered = answers.answered(RequestId(2), None, false).unwrap();
+        assert_eq!(answered, Some(Epoch { connection: 1, number: 4 }));
     }
 }

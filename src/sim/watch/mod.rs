@@ -20,7 +20,7 @@ pub use journal::Journal;
 use tap::Tap;
 
 use crate::daemon::resource::Core;
-use crate::node::effect::Effect;
+use crate::node::effect::{Device, DiskOp, Effect};
 use crate::node::input::Input;
 use crate::node::status::ResourceStatus;
 use crate::node::{Node, RequestId};
@@ -107,6 +107,18 @@ impl Watched {
                 Ok(())
             }
             Effect::Log { .. } => complaints::check(effect, self.corrupts),
+            Effect::Disk { volume, device: Device::Data, op, .. } => {
+                match op {
+                    DiskOp::Write { offset, data, .. } => {
+                        self.answers.begun(*volume, *offset, data.len() as u64);
+                    }
+                    DiskOp::Discard { offset, len } | DiskOp::Zero { offset, len, .. } => {
+                        self.answers.begun(*volume, *offset, *len);
+                    }
+                    DiskOp::Read { .. } | DiskOp::Flush => {}
+                }
+                Ok(())
+            }
             Effect::Disk { .. }
             | Effect::Speak { .. }
             | Effect::Hold { .. }

@@ -1,0 +1,108 @@
+//! Templates of losses just when a mark in the metadata is to be written, or has lost its sense: see
+//! [`super::templates`].
+
+use super::cues::Cue;
+use super::plan::{Action, Admin};
+use super::script::{Gap, Script};
+use super::setup::Setup;
+use super::workload::{Asked, Taste};
+
+/// M86, M93: a node becomes Primary, perhaps without its disk, which it takes then; it writes at once, and loses
+/// its power. Nothing but the mark on its disk tells that this may differ from the peer's.
+pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    let new = if script.way(3) == 0 { primary } else { other };
+    script.clients(&[Taste::Nothing]);
+    script.pause(100);
+    script.admin(Gap::Soon, primary, Admin::Demote);
+    script.wait(Cue::Secondary(primary), 2_000);
+    let takes_its_disk = script.way(2) == 0;
+    if takes_its_disk {
+        script.admin(Gap::Soon, new, Admin::Detach { force: false });
+        script.wait(Cue::Unfit(new), 300);
+    }
+    script.admin(Gap::Soon, new, Admin::Promote);
+    script.wait(Cue::Primary(new), 2_000);
+    if takes_its_disk {
+        script.admin(Gap::Soon, new, Admin::Attach);
+        script.wait(Cue::Whole, 3_000);
+    }
+    match script.way(3) {
+        0 => script.slow(1 - new),
+        1 => script.jitter(20),
+        _ => {}
+    }
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    script.wait(Cue::Writing(new), 200);
+    if script.way(2) == 0 {
+        script.wait(Cue::Answered(Asked::Write), 20);
+    }
+    script.lose(Gap::Now, new);
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, 1 - new);
+    }
+    script.boot(Gap::Soon, new);
+    script.boot(Gap::Soon, 1 - new);
+    script.wait_for_peace();
+}
+
+/// M91: a full sync is about to begin, all bits are being written, and both nodes lose their power.
+pub(super) fn full_sync_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::Cold]);
+    script.pause(300);
+    script.lose_power(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Replace(other));
+    if script.way(2) == 0 {
+        script.slow(primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.wait(Cue::Meeting(other), 3_000);
+    if script.way(2) == 0 {
+        script.wait(Cue::Flushing(other), 20);
+    }
+    script.lose_power(Gap::Now, other);
+    script.lose_power(Gap::Now, primary);
+    script.boot(Gap::Soon, primary);
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+    script.lose(Gap::Later, primary);
+    script.take_over();
+    script.wait_for_peace();
+}
+
+/// W199: what begins a resync comes to nothing, as a disk is given up meanwhile; its packets arrive when the disk
+/// is back, and another one begins.
+pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.pause(100);
+    script.jitter(60);
+    match script.way(4) {
+        0 | 1 => script.admin(Gap::Now, other, Admin::Invalidate),
+        2 => script.admin(Gap::Now, primary, Admin::InvalidateRemote),
+        _ => {
+            script.act(Gap::Now, Action::Break);
+            script.wait(Cue::Meeting(other), 3_000);
+        }
+    }
+    if script.way(2) == 0 {
+        script.wait(Cue::Meeting(other), 500);
+    }
+    let host = if script.way(4) == 0 { primary } else { other };
+    let force = script.way(4) > 0;
+    script.admin(Gap::Soon, host, Admin::Detach { force });
+    script.admin(Gap::Soon, host, Admin::Attach);
+    if script.way(2) == 0 {
+        script.admin(Gap::Soon, other, Admin::Invalidate);
+    }
+    script.wait_for_peace();
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.take_over();
+        script.wait_for_peace();
+    }
+}
