@@ -2,10 +2,11 @@
 //! target merges and sends the result back.
 
 use super::Node;
-use super::rules::Manner;
 use super::state::{Conn, Disk, StateChange};
+use super::transfer_log::Req;
 use super::volume::Volume;
 use super::worker::Work;
+use crate::config::options::Protocol;
 use crate::units::{BitIndex, VolumeId, bits_of};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender, SetBits};
 use crate::wire::packet::Packet;
@@ -73,7 +74,7 @@ impl Node {
     /// request is admitted meanwhile, and none is under way: every later write is in it, or announced
     /// after it (T41, D154). Returns the piece again while there is something to wait for.
     pub(super) fn send_bitmap(&mut self, volume: VolumeId, exchange: u64, gate_closed: bool) -> Option<Work> {
-        let waits = self.link().bitmap_unsent;
+        let waits = self.link().bitmap_unsent || self.may_be_refused_late(volume);
         let v = self.volumes.get_mut(&volume)?;
         let void = v.exchange != exchange || (!gate_closed && v.bitmap_sent_for == exchange);
         if void || !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
@@ -103,6 +104,14 @@ impl Node {
         Some(Work::SendBitmap { volume, exchange, gate_closed: true })
     }
 
+    /// Whether the peer may still refuse a write that its client takes for done, in protocol A or B: its bit would be
+    /// set behind the bitmap, and the target would never ask for the block (T29). The barrier is sent.
+    fn may_be_refused_late(&self, volume: VolumeId) -> bool {
+        let open = |req: &Req| req.kind.is_write() && req.net.used && !req.net.done && !req.net.lost;
+        self.link().config.as_ref().is_some_and(|config| config.options.protocol != Protocol::C)
+            && self.log.iter().any(|(_, req)| req.volume == volume && open(req))
+    }
+
     /// Sends the next packets of the bitmap. Whether they were the last.
     fn send_bitmap_piece(&mut self, volume: VolumeId) -> bool {
         let link = self.link();
@@ -124,7 +133,8 @@ impl Node {
     pub(super) fn wait_sync_uuid(&mut self, volume: VolumeId, exchange: u64) {
         let waits = |v: &Volume| v.exchange == exchange && v.state.conn == Conn::WFBitMapT;
         if self.volumes.get(&volume).is_some_and(waits) {
-            self.change(volume, StateChange::conn(Conn::WFSyncUUID), Manner::SOFT);
+            // Hard: another volume may still be at its handshake, which holds all others up (T7).
+            self.force(volume, StateChange::conn(Conn::WFSyncUUID));
             self.try_sync_uuid(volume);
         }
     }

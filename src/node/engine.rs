@@ -103,6 +103,10 @@ impl Node {
         {
             v.marks.hold_unmirrored = true; // Until the new generation is durable (T17).
         }
+        if old.conn != Conn::WFBitMapS && new.conn == Conn::WFBitMapS {
+            self.close_epoch();
+            self.barrier_if_due(); // The bitmap may wait for its ack.
+        }
         // Before anything that lets a write go: the peer hears of the change first.
         self.worker.push(Work::AfterState { volume, old, new });
         self.note_shadow(volume, old, new);

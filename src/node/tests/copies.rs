@@ -381,3 +381,27 @@ fn a_primary_without_a_disk_goes_on_through_one_that_was_outdated_for_nothing() 
     world.settle();
     assert_eq!([3, 4].map(|block| world.hosts[1].disk[block * 4096]), [7, 8]);
 }
+
+/// T29, I10: a write that its client takes for done is refused by a peer whose disk went and comes back: the bitmap
+/// of the resync has it.
+#[test]
+fn what_a_peer_refuses_late_is_in_the_bitmap() {
+    for which in [Protocol::A, Protocol::B] {
+        let mut world = World::synced(protocol(which));
+        world.hold(1, true); // Its data socket stands still.
+        let write = world.submit(0, write_of(3, 7));
+        let socket = world.hosts[0].node.link().data.unwrap();
+        world.input(0, Input::SendQueueEmpty(socket));
+        world.deliver_all();
+        assert_eq!(world.reply(0, write).is_some(), which == Protocol::A);
+        assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+        world.begin_attach(1, 999);
+        world.deliver_all();
+        world.hold(1, false);
+        world.settle();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "{which:?}\n{}", world.logs());
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.hosts[1].disk[3 * 4096], 7, "{which:?}\n{}", world.logs());
+        world.assert_equal_disks();
+    }
+}

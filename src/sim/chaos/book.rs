@@ -157,6 +157,9 @@ impl Book {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
+        if self.has_given_up(host) && before.is_good() && self.bereft[1 - host] {
+            self.oracle.gives_up(host, 1 - host); // Both copies failed, that of the peer first.
+        }
         if view.disk != "UpToDate" || view.is_target() {
             self.oracle.drops(host); // A disk that cannot be written, or is written by the peer's decision.
         }
@@ -192,7 +195,9 @@ impl Book {
             if view.is_whole()
                 && let Some(began) = began
             {
-                self.oracle.synced(1 - host, host, &began);
+                // A source that is gone meanwhile has written what the target never got.
+                let parted = !self.views[1 - host].is_connected();
+                self.oracle.synced(1 - host, host, &began, parted);
                 self.at_peace();
             }
         }

@@ -168,12 +168,16 @@ impl Oracle {
         self.copies[host].clear();
     }
 
-    /// A copy was made the same as the other one; what that had to have when this began is durable.
-    pub fn synced(&mut self, source: HostId, target: HostId, began: &Snapshot) {
+    /// A copy was made the same as the other one; what that had to have when this began is durable. If they have
+    /// `parted` before the end, nothing else is there for sure.
+    pub fn synced(&mut self, source: HostId, target: HostId, began: &Snapshot, parted: bool) {
         self.tick += 1;
         let mut copy = self.copies[source].clone();
         for (sector, must) in &mut copy {
             must.durable = began.get(sector).map_or(0, |then| then.now);
+            if parted {
+                *must = Must { now: must.now.min(must.durable), seen: 0, ..*must };
+            }
         }
         self.copies[target] = copy;
     }
