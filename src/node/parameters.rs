@@ -359,7 +359,11 @@ impl Node {
         if state.disk == Disk::Attaching {
             state.disk = Disk::Diskless;
         }
-        if self.link().is_up() {
+        // That was to be on the disk before anybody hears of it, and the disk went: the next word tells (T21).
+        let void = self.volumes.get(&volume).is_some_and(|v| {
+            state.disk == Disk::Inconsistent && v.state.disk <= Disk::Failed && v.state.conn == state.conn
+        });
+        if self.link().is_up() && !void {
             self.send_now(volume, Packet::State(StateWord(state.to_word())));
         }
     }

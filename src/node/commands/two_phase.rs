@@ -27,6 +27,12 @@ impl TwoPhase {
     }
 }
 
+/// Whether one copy is overwritten by the other. That there is "nothing to do" is no consent to that: a node says so
+/// whose own disk is just gone (Z3).
+fn begins_full_sync(change: StateChange) -> bool {
+    matches!(change.conn, Some(Conn::StartingSyncS | Conn::StartingSyncT))
+}
+
 impl Node {
     /// Goes on with a request; its result once there is one (E2r: -18 waits for the next change).
     pub(super) fn poll_request(&mut self, request: &mut TwoPhase) -> Option<StateResult> {
@@ -73,7 +79,7 @@ impl Node {
         match answer {
             Some(ChangeReply::Given(code)) => {
                 self.link_mut().replies.remove(&Some(volume));
-                if code >= 1 {
+                if code == StateResult::Success.code() || (code > 1 && !begins_full_sync(change)) {
                     return Some(self.change(volume, change, Manner::SOFT));
                 }
                 self.log_refusal(volume, code);
@@ -164,7 +170,10 @@ impl Node {
                 self.change_connection(change, manner)
             }
         };
-        let code = result.code();
+        let code = match result {
+            StateResult::NothingToDo if begins_full_sync(change) => StateResult::NoUpToDateDisk.code(),
+            other => other.code(),
+        };
         match volume {
             Some(volume) => self.send_meta(volume, Packet::StateChgReply(code)),
             None => self.send_meta(VolumeId(0), Packet::ConnStChgReply(code)),

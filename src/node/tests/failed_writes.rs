@@ -4,7 +4,7 @@
 use super::resyncing::is_consistent_on_disk;
 use super::*;
 use crate::config::options::{Fencing, OnIoError, Protocol};
-use crate::node::state::Conn;
+use crate::node::state::{Conn, Disk, State};
 
 /// A pair in sync whose disks stay in use when they fail.
 fn lenient() -> World {
@@ -442,4 +442,33 @@ fn a_write_that_only_an_inconsistent_disk_took_in_the_end_is_not_answered_as_don
     world.release(1);
     world.settle();
     assert_eq!(world.reply(0, write), Some(Err(ReplyError::Io)), "{}", world.logs());
+}
+
+/// T21, I35: the peer could note nowhere that its disk is not good any more, and it comes back as if it was: the
+/// Primary has made a new generation.
+#[test]
+fn a_disk_that_could_not_note_its_failure_is_behind() {
+    for which in [Protocol::B, Protocol::C] {
+        let mut world = lenient_with(which);
+        world.write(0, 2, 1); // Its extent is in the activity log from now on.
+        world.settle();
+        world.hosts[1].said.clear();
+        let before = generation(&world, 0);
+        world.hosts[1].fails = |_, op| matches!(op, DiskOp::Write { .. }).then_some(DiskFault::Os(5));
+        world.write(0, 3, 7);
+        world.deliver_all();
+        let inconsistent =
+            |word: u32| State::from_word(word).is_ok_and(|state| state.disk == Disk::Inconsistent);
+        let told = |packet: &Packet| matches!(packet, Packet::State(word) if inconsistent(word.0));
+        assert!(!world.hosts[1].said.iter().any(told), "{:?}", world.hosts[1].said);
+        world.settle();
+        assert_ne!(generation(&world, 0), before, "{which:?}\n{}", world.logs());
+        world.cut();
+        world.hosts[1].fails = |_, _| None;
+        world.hosts[1].apply_al();
+        world.attach(1);
+        world.join();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        world.assert_equal_disks();
+    }
 }

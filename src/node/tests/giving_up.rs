@@ -182,3 +182,26 @@ fn nothing_is_given_up_for_a_disk_that_negotiates() {
         world.assert_equal_disks();
     }
 }
+
+/// I3: two administrators at the same moment; the copy that stays is not the one that is just gone.
+#[test]
+fn no_copy_is_given_up_for_a_disk_that_fails() {
+    let mut world = World::synced(plain());
+    world.hold(0, true);
+    world.input(1, Input::Command { id: CommandId(999), command: invalidate() });
+    world.deliver_all();
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.hosts[0].keeps = writes_data;
+    world.submit(0, write_of(3, 7)); // The disk is Failed until that has ended.
+    world.input(0, Input::Command { id: CommandId(998), command: detach });
+    assert!(world.hosts[0].state().contains(" Failed/"), "{}", world.logs());
+    world.hosts[1].ends.values_mut().for_each(|end| end.held = true);
+    world.hold(0, false);
+    world.deliver_all();
+    let consents = |packet: &Packet| matches!(packet, Packet::StateChgReply(code) if *code >= 1);
+    assert!(!world.hosts[0].said.iter().any(consents), "{:?}", world.hosts[0].said);
+    world.hold(1, false);
+    world.release(0);
+    world.settle();
+    assert!(world.hosts[1].state().contains(" UpToDate/"), "{}", world.logs());
+}

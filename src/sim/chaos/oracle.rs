@@ -26,6 +26,8 @@ pub struct Oracle {
     tick: u64,
     writes: Vec<Written>,
     copies: [BTreeMap<u64, Must>; 2],
+    /// When what the clients of a node had seen was lost.
+    unseen_at: [u64; 2],
     /// What the program of a node holds and may not have written yet, by sector: when that was submitted.
     held: [BTreeMap<u64, u64>; 2],
 }
@@ -159,7 +161,15 @@ impl Oracle {
 
     /// What the clients of a node have seen may go away, if it was not promised.
     pub fn unsees(&mut self, host: HostId) {
+        self.tick += 1;
+        self.unseen_at[host] = self.tick;
         self.copies[host].values_mut().for_each(|must| must.seen = 0);
+    }
+
+    /// Counts on, for something that a client asks for.
+    pub fn asked(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
     }
 
     /// A copy is gone: there is a new disk in its place.
@@ -203,18 +213,28 @@ impl Oracle {
         }
     }
 
-    /// A client read this; `then` is what the copy had to have when it asked (I25), if that was not lost since.
+    /// A client read this, which it `asked` for then, when the copy had to have that (I25), if that was not lost since.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(&mut self, host: HostId, first: u64, bytes: &[u8], then: &Snapshot) -> Result<(), String> {
+    pub fn read(
+        &mut self,
+        host: HostId,
+        first: u64,
+        bytes: &[u8],
+        then: &Snapshot,
+        asked: u64,
+    ) -> Result<(), String> {
         self.tick += 1;
         for (sector, bytes) in (first..).zip(bytes.chunks_exact(SECTOR)) {
             let must = then.get(&sector).copied().unwrap_or_default();
             let still = self.copies[host].get(&sector).copied().unwrap_or_default();
             let newest = self.check(sector, bytes, must.now.min(still.now).max(must.seen.min(still.seen)))?;
-            let seen = &mut self.copies[host].entry(sector).or_default().seen;
-            *seen = (*seen).max(newest);
+            // An answer may be older than the loss of what it tells.
+            if asked > self.unseen_at[host] {
+                let seen = &mut self.copies[host].entry(sector).or_default().seen;
+                *seen = (*seen).max(newest);
+            }
         }
         Ok(())
     }
@@ -347,7 +367,10 @@ mod tests {
 
     fn reads(oracle: &mut Oracle, id: WriteId) -> bool {
         let then = oracle.snapshot(0);
-        oracle.read(0, 5, &content(id, 5), &then).is_ok()
+        {
+            let asked = oracle.asked();
+            oracle.read(0, 5, &content(id, 5), &then, asked).is_ok()
+        }
     }
 
     #[test]
@@ -399,7 +422,7 @@ mod tests {
         assert!(!reads(&mut oracle, first));
         oracle.lost_power(0);
         assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
-        assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone()).is_err());
+        assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone(), 0).is_err());
     }
 
     #[test]
@@ -413,10 +436,10 @@ mod tests {
                 oracle.killed(0);
             }
             let then = oracle.snapshot(0);
-            assert!(oracle.read(0, 5, &[0; SECTOR], &then).is_ok(), "it may be in memory only");
+            assert!(oracle.read(0, 5, &[0; SECTOR], &then, 0).is_ok(), "it may be in memory only");
             oracle.arrived(0);
             let then = oracle.snapshot(0);
-            assert_eq!(oracle.read(0, 5, &[0; SECTOR], &then).is_ok(), dies);
+            assert_eq!(oracle.read(0, 5, &[0; SECTOR], &then, 0).is_ok(), dies);
         }
     }
 
@@ -426,10 +449,10 @@ mod tests {
         let first = oracle.submit(5, 1, false);
         oracle.done(first, [0], false);
         let then = oracle.snapshot(0);
-        assert!(oracle.read(0, 5, &content(7, 5), &then).is_err());
-        assert!(oracle.read(0, 6, &content(first, 6), &then).is_err());
+        assert!(oracle.read(0, 5, &content(7, 5), &then, 0).is_err());
+        assert!(oracle.read(0, 6, &content(first, 6), &then, 0).is_err());
         let mut torn = content(first, 5);
         torn[300] ^= 1;
-        assert!(oracle.read(0, 5, &torn, &then).is_err());
+        assert!(oracle.read(0, 5, &torn, &then, 0).is_err());
     }
 }

@@ -80,6 +80,7 @@ enum Kind {
     Read {
         first: u64,
         then: Snapshot,
+        asked: u64,
     },
     Write {
         id: WriteId,
@@ -221,7 +222,10 @@ impl Program {
         let (cookie, kind) = match facts.taste.kind(random) {
             0..6 => {
                 let then = oracle.snapshot(self.host);
-                (world.ask(client, Wish::Read { offset, len }), Kind::Read { first, then })
+                (
+                    world.ask(client, Wish::Read { offset, len }),
+                    Kind::Read { first, then, asked: oracle.asked() },
+                )
             }
             6 | 7 => {
                 let then = [0, 1].map(|host| oracle.snapshot(host));
@@ -290,9 +294,9 @@ impl Program {
         let copies = [0, 1].into_iter().filter(got_it).filter(on_disk);
         self.count(&kind);
         match kind {
-            Kind::Read { first, then } => {
+            Kind::Read { first, then, asked } => {
                 oracle
-                    .read(host, first, &answer.data, &then)
+                    .read(host, first, &answer.data, &then, asked)
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
             Kind::Write { id, durable } => {
