@@ -1,14 +1,16 @@
 //! What a node is in the middle of, for those who only look: the simulator counts what its faults meet.
 
-use super::Node;
 use super::input::Ticket;
 use super::link::Phase;
 use super::peer_read::ReadKind;
 use super::peer_write::PeerKind;
 use super::resync::Finish;
 use super::tickets::{ActivityStep, Operation, PageFor, Purpose};
+use super::transfer_log::ReqKey;
 use super::volume::Volume;
 use super::worker::Work;
+use super::{Node, RequestId};
+use crate::wire::packet::BlockId;
 
 /// Defines the steps with their words, in the order of the table.
 macro_rules! steps {
@@ -116,6 +118,12 @@ impl Node {
         if !link.withheld.is_empty() || link.early_write.is_some() {
             look(Step::Conflict);
         }
+    }
+
+    /// Whose write this is, by the name that the peer acks it by.
+    #[must_use]
+    pub fn request_of(&self, id: BlockId) -> Option<RequestId> {
+        self.log.get(ReqKey::from_block_id(id)).map(|req| req.id)
     }
 
     /// What a disk operation under way is for.

@@ -64,6 +64,8 @@ impl Life {
         for host in [0, 1] {
             if self.tasks[host].is_empty() {
                 self.help_one(host, round);
+            } else if round > 3 {
+                self.resume_beside(host);
             }
         }
         // What still waits gets its chance before; then nobody needs a Primary.
@@ -135,6 +137,15 @@ impl Life {
         } else if round > 1 && conn == "Connected" && disk == "Inconsistent" && peer_disk == "UpToDate" {
             // Writes failed on this disk (pass_on): only a new connection brings the blocks.
             tasks.extend([disconnect, Task::Connect { discard_my_data: false }]);
+        }
+    }
+
+    /// A command waits, perhaps for I/O that is suspended: from another shell it is let go.
+    fn resume_beside(&mut self, host: HostId) {
+        for book in &self.books {
+            if !book.views[host].suspended.is_empty() {
+                drop(self.world.start(host, Command::ResumeIo { volume: book.volume }));
+            }
         }
     }
 

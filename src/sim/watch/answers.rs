@@ -5,7 +5,7 @@
 use super::{Epoch, Sent, name_of};
 use crate::node::input::Request;
 use crate::node::{ReplyError, RequestId};
-use crate::units::{Extent, VolumeId};
+use crate::units::Extent;
 
 /// The requests that are not answered, in the order in which they were asked for.
 #[derive(Debug, Default)]
@@ -16,14 +16,11 @@ pub(super) struct Answers {
 #[derive(Debug)]
 struct Asked {
     id: RequestId,
-    volume: VolumeId,
     what: What,
     /// The newest epoch with a write that was answered before this was asked for.
     after: Option<Epoch>,
     /// Where it was sent last.
     sent: Option<Epoch>,
-    /// Its disk has been told of it.
-    begun: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +44,8 @@ impl What {
 
 impl Answers {
     /// A client asks for something; `after` is the newest epoch with an answered write.
-    pub(super) fn asked(&mut self, id: RequestId, volume: VolumeId, request: &Request, after: Option<Epoch>) {
-        self.open.push(Asked { id, volume, what: What::of(request), after, sent: None, begun: false });
+    pub(super) fn asked(&mut self, id: RequestId, request: &Request, after: Option<Epoch>) {
+        self.open.push(Asked { id, what: What::of(request), after, sent: None });
     }
 
     /// A client is answered. Returns where the write was sent, if it was one and was sent.
@@ -76,32 +73,12 @@ impl Answers {
         Ok(sent)
     }
 
-    /// A write begins on the own disk. If it was not sent before, it is not meant for the peer.
-    pub(super) fn begun(&mut self, volume: VolumeId, offset: u64, bytes: u64) {
-        let fits = |asked: &&mut Asked| {
-            asked.volume == volume
-                && !asked.begun
-                && matches!(asked.what, What::Write(extent)
-                    if extent.start().byte_offset() == offset && extent.bytes() == bytes)
-        };
-        if let Some(asked) = self.open.iter_mut().find(fits) {
-            asked.begun = true;
-        }
-    }
-
-    /// A write is sent to the peer.
+    /// The write of this request is sent to the peer.
     ///
     /// # Errors
     /// If that is in an epoch with a write that had been answered before this one was asked for.
-    pub(super) fn mirrored(&mut self, sent: &Sent) -> Result<(), String> {
-        let fits = |asked: &&mut Asked| {
-            asked.volume == sent.volume
-                && asked.sent.map_or(!asked.begun, |epoch| epoch.connection != sent.epoch.connection)
-                && matches!(asked.what, What::Write(extent)
-                    if extent.start() == sent.sector && extent.bytes() == sent.bytes)
-        };
-        // Writes to the same sectors go in the order in which they were asked for (D11).
-        let Some(asked) = self.open.iter_mut().find(fits) else { return Ok(()) };
+    pub(super) fn mirrored(&mut self, id: RequestId, sent: &Sent) -> Result<(), String> {
+        let Some(asked) = self.open.iter_mut().find(|asked| asked.id == id) else { return Ok(()) };
         asked.sent = Some(sent.epoch);
         if asked.after.is_some_and(|after| sent.epoch.is_not_after(after)) {
             return Err(format!(
@@ -117,22 +94,21 @@ impl Answers {
 mod tests {
     use super::*;
     use crate::units::Sector;
-
-    const V: VolumeId = VolumeId(0);
+    use crate::wire::packet::BlockId;
 
     fn trim(first: u64) -> Request {
         Request::Trim { extent: Extent::new(Sector::new(first), 8).unwrap(), fua: false }
     }
 
-    fn sent(first: u64, number: u64) -> Sent {
+    fn sent(number: u64) -> Sent {
         let epoch = Epoch { connection: 1, number };
-        Sent { volume: V, sector: Sector::new(first), bytes: 4096, epoch }
+        Sent { id: BlockId([0; 8]), sector: Sector::new(0), epoch }
     }
 
     #[test]
     fn a_request_is_answered_once() {
         let mut answers = Answers::default();
-        answers.asked(RequestId(1), V, &Request::Flush, None);
+        answers.asked(RequestId(1), &Request::Flush, None);
         assert_eq!(answers.answered(RequestId(1), None, false), Ok(None));
         assert!(answers.answered(RequestId(1), None, false).is_err());
     }
@@ -142,7 +118,7 @@ mod tests {
         let mut answers = Answers::default();
         let extent = Extent::new(Sector::new(0), 8).unwrap();
         for (id, request) in (0..).zip([Request::Read { extent }, trim(0), trim(8), Request::Flush]) {
-            answers.asked(RequestId(id), V, &request, None);
+            answers.asked(RequestId(id), &request, None);
         }
         assert!(answers.answered(RequestId(0), None, true).is_ok());
         assert!(answers.answered(RequestId(1), Some(ReplyError::Shutdown), true).is_ok());
@@ -153,25 +129,13 @@ mod tests {
     #[test]
     fn a_write_goes_behind_the_barrier_of_those_answered_before_it() {
         let mut answers = Answers::default();
-        answers.asked(RequestId(1), V, &trim(0), None);
-        assert_eq!(answers.mirrored(&sent(0, 4)), Ok(()));
+        answers.asked(RequestId(1), &trim(0), None);
+        assert_eq!(answers.mirrored(RequestId(1), &sent(4)), Ok(()));
         let answered = answers.answered(RequestId(1), None, false).unwrap();
         assert_eq!(answered, Some(Epoch { connection: 1, number: 4 }));
-        answers.asked(RequestId(2), V, &trim(0), answered);
-        answers.asked(RequestId(3), V, &trim(0), answered);
-        assert!(answers.mirrored(&sent(0, 4)).is_err());
-        assert_eq!(answers.mirrored(&sent(0, 5)), Ok(()));
-    }
-
-    #[test]
-    fn a_write_that_is_on_the_own_disk_only_is_not_taken_for_the_next_one_that_is_sent() {
-        let mut answers = Answers::default();
-        answers.asked(RequestId(1), V, &trim(0), None);
-        answers.begun(V, 0, 4096);
-        answers.asked(RequestId(2), V, &trim(0), None);
-        assert_eq!(answers.mirrored(&sent(0, 4)), Ok(()));
-        assert_eq!(answers.answered(RequestId(1), None, false), Ok(None));
-        let answered = answers.answered(RequestId(2), None, false).unwrap();
-        assert_eq!(answered, Some(Epoch { connection: 1, number: 4 }));
+        answers.asked(RequestId(2), &trim(0), answered);
+        answers.asked(RequestId(3), &trim(0), answered);
+        assert!(answers.mirrored(RequestId(2), &sent(4)).is_err());
+        assert_eq!(answers.mirrored(RequestId(3), &sent(5)), Ok(()));
     }
 }

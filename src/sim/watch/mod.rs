@@ -20,11 +20,12 @@ pub use journal::Journal;
 use tap::Tap;
 
 use crate::daemon::resource::Core;
-use crate::node::effect::{Device, DiskOp, Effect};
+use crate::node::effect::Effect;
 use crate::node::input::Input;
 use crate::node::status::ResourceStatus;
 use crate::node::{Node, RequestId};
 use crate::units::Moment;
+use crate::wire::packet::BlockId;
 
 /// The core examines itself after so many inputs: seldom enough to cost little.
 const AUDIT_EVERY: u32 = 16;
@@ -71,8 +72,8 @@ impl Watched {
 
     fn hears(&mut self, input: &Input) -> Result<(), String> {
         match input {
-            Input::Request { id, volume, request } => {
-                self.answers.asked(*id, *volume, request, self.tap.answered());
+            Input::Request { id, request, .. } => {
+                self.answers.asked(*id, request, self.tap.answered());
                 Ok(())
             }
             Input::Packet { packet, .. } => self.tap.receives(packet),
@@ -99,26 +100,14 @@ impl Watched {
                 self.tap.answers(mirrored);
                 Ok(())
             }
-            Effect::Send { socket: _, volume, packet, payload } => {
-                let payload = payload.as_ref().map_or(0, |data| data.len() as u64);
-                if let Some(sent) = self.tap.sends(*volume, packet, payload)? {
-                    self.answers.mirrored(&sent)?;
+            Effect::Send { packet, .. } => {
+                let Some(sent) = self.tap.sends(packet)? else { return Ok(()) };
+                if let Some(request) = self.node.request_of(sent.id) {
+                    self.answers.mirrored(request, &sent)?;
                 }
                 Ok(())
             }
             Effect::Log { .. } => complaints::check(effect, self.corrupts),
-            Effect::Disk { volume, device: Device::Data, op, .. } => {
-                match op {
-                    DiskOp::Write { offset, data, .. } => {
-                        self.answers.begun(*volume, *offset, data.len() as u64);
-                    }
-                    DiskOp::Discard { offset, len } | DiskOp::Zero { offset, len, .. } => {
-                        self.answers.begun(*volume, *offset, *len);
-                    }
-                    DiskOp::Read { .. } | DiskOp::Flush => {}
-                }
-                Ok(())
-            }
             Effect::Disk { .. }
             | Effect::Speak { .. }
             | Effect::Hold { .. }
@@ -177,9 +166,8 @@ impl Core for Watched {
 /// A write as the other node is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sent {
-    volume: crate::units::VolumeId,
+    id: BlockId,
     sector: crate::units::Sector,
-    bytes: u64,
     epoch: Epoch,
 }
 

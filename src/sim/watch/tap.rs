@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Epoch, Sent};
-use crate::units::{Sector, VolumeId};
+use crate::units::Sector;
 use crate::wire::packet::{BlockAck, BlockId, DpFlags, Packet};
 
 /// Both directions of the connection.
@@ -25,21 +25,20 @@ struct Write {
     sector: Sector,
     id: BlockId,
     flags: DpFlags,
-    bytes: u64,
 }
 
 impl Write {
-    fn of(packet: &Packet, payload: u64) -> Option<Self> {
+    fn of(packet: &Packet) -> Option<Self> {
         if let Packet::Data { sector, block_id, flags, .. } = packet {
-            return Some(Self { sector: *sector, id: *block_id, flags: *flags, bytes: payload });
+            return Some(Self { sector: *sector, id: *block_id, flags: *flags });
         }
-        let (Packet::Trim { sector, block_id, flags, size, .. }
-        | Packet::Zeroes { sector, block_id, flags, size, .. }
-        | Packet::WriteSame { sector, block_id, flags, size, .. }) = packet
+        let (Packet::Trim { sector, block_id, flags, .. }
+        | Packet::Zeroes { sector, block_id, flags, .. }
+        | Packet::WriteSame { sector, block_id, flags, .. }) = packet
         else {
             return None;
         };
-        Some(Self { sector: *sector, id: *block_id, flags: *flags, bytes: u64::from(*size) })
+        Some(Self { sector: *sector, id: *block_id, flags: *flags })
     }
 }
 
@@ -87,15 +86,10 @@ impl Tap {
     ///
     /// # Errors
     /// If it may not.
-    pub(super) fn sends(
-        &mut self,
-        volume: VolumeId,
-        packet: &Packet,
-        payload: u64,
-    ) -> Result<Option<Sent>, String> {
-        if let Some(write) = Write::of(packet, payload) {
+    pub(super) fn sends(&mut self, packet: &Packet) -> Result<Option<Sent>, String> {
+        if let Some(write) = Write::of(packet) {
             let epoch = self.sender.write(write.id);
-            return Ok(Some(Sent { volume, sector: write.sector, bytes: write.bytes, epoch }));
+            return Ok(Some(Sent { id: write.id, sector: write.sector, epoch }));
         }
         if let Packet::Protocol(_) = packet {
             self.sender.connected(); // The first packet of both (W49).
@@ -114,7 +108,7 @@ impl Tap {
     /// # Errors
     /// If the other node may not have sent it.
     pub(super) fn receives(&mut self, packet: &Packet) -> Result<(), String> {
-        if let Some(write) = Write::of(packet, 0) {
+        if let Some(write) = Write::of(packet) {
             self.receiver.write(write.id, write.flags);
         } else if let Packet::Protocol(_) = packet {
             self.receiver = Receiver::default();
@@ -291,8 +285,6 @@ impl Receiver {
 mod tests {
     use super::*;
 
-    const V: VolumeId = VolumeId(0);
-
     fn trim(id: u8) -> Packet {
         let (sector, block_id) = (Sector::new(8), BlockId([id; 8]));
         Packet::Trim { sector, block_id, seq: 1, flags: DpFlags::SEND_WRITE_ACK, size: 4096 }
@@ -312,7 +304,7 @@ mod tests {
         let verdicts: Vec<bool> = steps
             .iter()
             .map(|(sends, packet)| match sends {
-                true => tap.sends(V, packet, 0).is_err(),
+                true => tap.sends(packet).is_err(),
                 false => tap.receives(packet).is_err(),
             })
             .collect();
