@@ -138,7 +138,11 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     if script.way(4) > 0 {
         script.wait(Cue::Answered(Asked::Write), 2);
     }
+    if script.way(2) == 0 {
+        script.act(Gap::Now, Action::Cut); // Nor does the peer hear of it later.
+    }
     script.lose_power(Gap::Now, primary);
+    script.act(Gap::Soon, Action::Join);
     script.boot(Gap::Soon, primary);
     script.wait_for_peace();
 }
@@ -164,6 +168,9 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
     script.wait(Cue::Unflushed(other), 50);
     if script.way(6) == 0 {
         script.data_errors(other, DiskError::Flush, 1);
+    }
+    if script.way(6) == 0 {
+        return last_writes_given_up(script);
     }
     let (who, gives_up) = match script.way(8) {
         0 | 1 => (primary, Admin::Invalidate),
@@ -191,6 +198,19 @@ pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) 
         script.act(Gap::Later, Action::Clients(Taste::All));
         script.admin(Gap::Later, primary, Admin::Attach);
     }
+    script.wait_for_peace();
+}
+
+/// I3: what only the Primary's disk has is given up with it, before the peer is known to be lost.
+fn last_writes_given_up(script: &mut Script<'_>) {
+    let (primary, other) = (script.primary, script.other);
+    script.act(Gap::Now, Action::Silence(primary));
+    script.wait(Cue::Writing(primary), 50);
+    script.admin(Gap::Soon, primary, Admin::Detach { force: true });
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.act(Gap::Soon, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.admin(Gap::Later, primary, Admin::Attach);
     script.wait_for_peace();
 }
 

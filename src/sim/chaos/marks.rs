@@ -1,6 +1,7 @@
 //! Templates of losses just when a mark in the metadata is to be written, or has lost its sense: see
 //! [`super::templates`].
 
+use super::super::events::HostId;
 use super::cues::Cue;
 use super::plan::{Action, Admin};
 use super::script::{Gap, Script};
@@ -22,21 +23,32 @@ pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
         script.admin(Gap::Soon, new, Admin::Detach { force: false });
         script.wait(Cue::Unfit(new), 300);
     }
+    let at_once = script.way(2) == 0;
+    if at_once && !takes_its_disk {
+        writes_at_once(script, new);
+    }
     script.admin(Gap::Soon, new, Admin::Promote);
     script.wait(Cue::Primary(new), 2_000);
     if takes_its_disk {
+        if at_once {
+            writes_at_once(script, new);
+        }
         script.admin(Gap::Soon, new, Admin::Attach);
         script.wait(Cue::Whole, 3_000);
     }
-    match script.way(3) {
-        0 => script.slow(1 - new),
-        1 => script.jitter(20),
-        _ => {}
-    }
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
-    script.wait(Cue::Writing(new), 200);
-    if script.way(2) == 0 {
-        script.wait(Cue::Answered(Asked::Write), 20);
+    if at_once {
+        script.wait(Cue::Writing(1 - new), 100);
+    } else {
+        match script.way(3) {
+            0 => script.slow(1 - new),
+            1 => script.jitter(20),
+            _ => {}
+        }
+        script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+        script.wait(Cue::Writing(new), 200);
+        if script.way(2) == 0 {
+            script.wait(Cue::Answered(Asked::Write), 20);
+        }
     }
     script.lose(Gap::Now, new);
     if script.way(3) == 0 {
@@ -45,6 +57,16 @@ pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
     script.boot(Gap::Soon, new);
     script.boot(Gap::Soon, 1 - new);
     script.wait_for_peace();
+}
+
+/// Clients write while the mark is not on the disk yet, which is slow.
+fn writes_at_once(script: &mut Script<'_>, new: HostId) {
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    if script.way(3) == 0 {
+        script.stall(Gap::Now, new, 300);
+    } else {
+        script.slow(new);
+    }
 }
 
 /// M91: a full sync is about to begin, all bits are being written, and both nodes lose their power.
