@@ -213,6 +213,54 @@ fn urbd_and_a_kernel_verify_each_other() {
     });
 }
 
+/// S31, S90: a kernel without a disk that is Primary takes an outdated urbd for its disk if that has what its clients
+/// have seen; else it goes, and urbd's disk is called good at no time.
+#[test]
+fn an_outdated_urbd_meets_a_kernel_without_a_disk() {
+    Lab::run("an_outdated_urbd_meets_a_kernel_without_a_disk", |lab| {
+        let images = images(lab);
+        let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
+        let boole = urbd(lab, "boole", &conf);
+        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let pair = [&boole as &dyn Node, &cardan];
+        for node in pair {
+            node.adm("create-md --force r0");
+            node.adm("up r0");
+        }
+        cardan.await_state("Connected");
+        cardan.adm("primary --force r0");
+        pair.iter().for_each(|&node| {
+            node.await_state("Connected UpToDate/UpToDate");
+        });
+        let part_and_outdate = || {
+            lab.cut();
+            pair.iter().for_each(|&node| node.await_state("WFConnection"));
+            boole.adm("outdate r0");
+        };
+
+        cardan.adm("detach r0");
+        let seen = noise(401, 64 << 10);
+        cardan.write(1 << 20, &seen);
+        part_and_outdate();
+        lab.join();
+        boole.await_state("Connected UpToDate/Diskless");
+        assert!(cardan.read(1 << 20, seen.len() as u32) == seen);
+
+        cardan.adm("attach r0");
+        pair.iter().for_each(|&node| {
+            node.await_state("Connected UpToDate/UpToDate");
+        });
+        part_and_outdate();
+        cardan.write(2 << 20, &noise(402, 4096));
+        cardan.adm("detach --force r0");
+        let called_good = lines_with(&boole, "disk( Outdated -> UpToDate )");
+        lab.join();
+        cardan.await_state("StandAlone");
+        boole.await_state("WFConnection Outdated/DUnknown");
+        assert_eq!(lines_with(&boole, "disk( Outdated -> UpToDate )"), called_good);
+    });
+}
+
 /// How many lines of a node's log have this text.
 fn lines_with(node: &dyn Node, text: &str) -> usize {
     node.log().lines().filter(|line| line.contains(text)).count()
