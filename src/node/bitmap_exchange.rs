@@ -28,10 +28,15 @@ impl Node {
 
     /// P_BITMAP or P_COMPRESSED_BITMAP: bits are or-ed in (W104).
     pub(super) fn on_bitmap(&mut self, volume: VolumeId, packet: &Packet) {
+        let apv = self.link().apv;
         let Some(v) = self.volumes.get_mut(&volume) else { return self.unknown_volume("a bitmap", volume) };
         let conn = v.state.conn;
         if v.state.disk <= Disk::Negotiating || v.state.pdsk <= Disk::Failed {
             return; // It was on its way when a disk went, and the run with it.
+        }
+        // A disk that was detached and attached faster than a packet travels is answered twice: both answers count.
+        if conn == Conn::WFSyncUUID && v.bitmap_in.is_none() {
+            v.bitmap_in = Some(BitmapReceiver::new(bits_of(v.end), apv));
         }
         let (Some(receiver), Some(disk)) = (v.bitmap_in.as_mut(), v.disk.as_deref_mut()) else {
             return self.protocol_error(&format!("unexpected cstate ({conn}) in receive_bitmap"));
@@ -66,6 +71,7 @@ impl Node {
                 // Behind the sending of our own, which may still wait for requests under way.
                 self.worker.push(Work::StartResync { volume, exchange, side: Conn::SyncSource });
             }
+            Conn::WFSyncUUID => {}
             other => self.protocol_error(&format!("unexpected cstate ({other}) in receive_bitmap")),
         }
     }

@@ -158,6 +158,22 @@ fn a_write_after_the_bitmap_went_out_is_marked_and_announced_before_it_begins() 
     world.assert_equal_disks();
 }
 
+/// W104: the source answers both of a disk's announcements, and the second answer comes when the first is settled.
+#[test]
+fn a_disk_that_was_detached_and_attached_within_a_packets_time_is_answered_twice() {
+    let mut world = joined(0..8);
+    world.step_until(|world| world.states()[1].starts_with("WFBitMapT"));
+    world.hold(0, true);
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.begin_attach(1, 999);
+    world.deliver_all();
+    world.hold(0, false);
+    world.settle();
+    assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
 /// I18: both wrote, one gives its data up: what only the loser has is in the source's bitmap as well.
 #[test]
 fn the_source_knows_every_block_that_either_node_wrote() {

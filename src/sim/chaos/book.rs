@@ -211,15 +211,18 @@ impl Book {
         self.target_since[target] = Some(self.oracle.snapshot(source));
         // A crashed Primary that returns before the other was promoted is the source again, with what its
         // disk kept (I5). Without protocol C a Primary that crashed has writes that nobody else has.
-        let excused = self.split_brain
-            || self.given_up[target]
-            || (self.crashed_primary[source] && !self.promoted[target])
-            || !setup.is_synchronous();
-        if excused {
+        let device = self.disk(world, source);
+        if self.split_brain || self.given_up[target] || !setup.is_synchronous() {
             self.oracle.gives_up(target, source);
             return Ok(());
         }
-        let device = self.disk(world, source);
+        if self.crashed_primary[source] && !self.promoted[target] {
+            let checked = self.oracle.check_others(source, target, device.data());
+            self.oracle.gives_up(target, source);
+            return checked.map_err(|why| {
+                format!("{target} is overwritten by a crashed Primary that never had a promised write: {why}")
+            });
+        }
         // One that lost power, and was promoted before the other came back, or is all that is left as that lost
         // its disk, has what was flushed: both failed.
         let checked = if self.bereft[source] && (self.promoted[source] || self.diskless[target]) {
@@ -262,6 +265,7 @@ impl Book {
 
     /// The copies are the same: what happened before is history.
     fn at_peace(&mut self) {
+        self.oracle.at_peace();
         self.crashed_primary = [false; 2];
         self.killed_primary = [false; 2];
         self.bereft = [false; 2];

@@ -13,7 +13,7 @@ use super::workload::{Asked, Taste};
 pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
-    let new = if script.way(3) == 0 { primary } else { other };
+    let new = if script.way(2) == 0 { primary } else { other };
     script.clients(&[Taste::Nothing]);
     script.pause(100);
     script.admin(Gap::Soon, primary, Admin::Demote);
@@ -24,6 +24,9 @@ pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
         script.wait(Cue::Unfit(new), 300);
     }
     let at_once = script.way(2) == 0;
+    if at_once {
+        setup.stragglers = Some(2 + script.way(4)); // The mark may be the last of what began together.
+    }
     if at_once && !takes_its_disk {
         writes_at_once(script, new);
     }
@@ -37,7 +40,8 @@ pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
         script.wait(Cue::Whole, 3_000);
     }
     if at_once {
-        script.wait(Cue::Writing(1 - new), 100);
+        script.wait(Cue::Writing(new), 200);
+        script.pause(8);
     } else {
         match script.way(3) {
             0 => script.slow(1 - new),

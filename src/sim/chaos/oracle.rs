@@ -26,6 +26,8 @@ pub struct Oracle {
     tick: u64,
     writes: Vec<Written>,
     copies: [BTreeMap<u64, Must>; 2],
+    /// What a copy had to have before its machine lost power, which has not found together with the other since.
+    before: [Snapshot; 2],
     /// When what the clients of a node had seen was lost.
     unseen_at: [u64; 2],
     /// What the program of a node holds and may not have written yet, by sector: when that was submitted.
@@ -148,9 +150,16 @@ impl Oracle {
     /// A machine lost power.
     pub fn lost_power(&mut self, host: HostId) {
         self.drops(host);
-        for must in self.copies[host].values_mut() {
+        for (sector, must) in &mut self.copies[host] {
+            let before = self.before[host].entry(*sector).or_default();
+            before.now = before.now.max(must.now);
             *must = Must { now: must.durable, durable: must.durable, seen: 0 };
         }
+    }
+
+    /// The copies are the same: what was before is of no account.
+    pub fn at_peace(&mut self) {
+        self.before.iter_mut().for_each(Snapshot::clear);
     }
 
     /// A machine's program was killed; what its disks had taken is there.
@@ -250,6 +259,18 @@ impl Oracle {
         excused: impl Fn(u64) -> bool,
     ) -> Result<(), String> {
         self.check_musts(host, device, |sector, must| (!excused(sector)).then_some(must.now))
+    }
+
+    /// Whether the device of a machine that lost power holds what only the copy of the other one ever had.
+    ///
+    /// # Errors
+    /// What it holds instead.
+    pub fn check_others(&self, host: HostId, other: HostId, device: &Device) -> Result<(), String> {
+        let had = |of: &Snapshot, sector: u64| of.get(&sector).map_or(0, |must| must.now);
+        self.check_musts(other, device, |sector, must| {
+            let own = had(&self.before[host], sector).max(had(&self.copies[host], sector));
+            (must.now > own).then_some(must.now)
+        })
     }
 
     /// Whether a device holds what is on the medium of a machine for sure.

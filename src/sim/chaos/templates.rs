@@ -549,6 +549,7 @@ fn evictions_before_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
         script.admin(Gap::Soon, primary, Admin::Disconnect { force: false });
         script.wait(Cue::Amid(primary, Step::BitmapPage), 50);
         script.wait(Cue::Amid(primary, Step::LogBlock), 20);
+        script.pause(2);
     } else if parts == 1 {
         // What the peer lacks now is being written down while other extents leave.
         script.part(Gap::Now);
