@@ -332,7 +332,10 @@ impl Node {
     /// Work: the bitmap of a disk that the peer declares equal is empty, and its data are called good.
     pub(super) fn take_current_uuid(&mut self, volume: VolumeId, current: u64) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if v.state.disk < Disk::Inconsistent || v.state.conn != Conn::Connected {
+        if v.state.disk < Disk::Inconsistent
+            || v.state.conn != Conn::Connected
+            || v.uuids()[0] != JUST_CREATED
+        {
             return;
         }
         v.set_current(current);
