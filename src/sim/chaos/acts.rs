@@ -58,6 +58,7 @@ impl Life {
     pub(super) fn power_loss(&mut self, host: HostId, all: bool) {
         if self.world.is_up(host) {
             self.meet(Class::PowerLoss, host);
+            self.books.iter_mut().for_each(|book| book.remember_cache(&self.world, host));
             self.world.lose_power(host, all);
             self.books.iter_mut().for_each(|book| book.lost_power(host));
             self.gone(host);

@@ -237,6 +237,12 @@ impl Book {
         checked.map_err(|why| format!("{target} is overwritten by data that lacks a promised write: {why}"))
     }
 
+    /// A machine is about to lose power: what its disk has in its cache was not promised, perhaps, and was there.
+    pub(super) fn remember_cache(&mut self, world: &World, host: HostId) {
+        let disk = self.disk(world, host);
+        self.oracle.remember(host, 1 - host, disk.data());
+    }
+
     /// A machine lost power.
     pub(super) fn lost_power(&mut self, host: HostId) {
         self.crashed_primary[host] |= self.views[host].is_primary() || self.killed_primary[host];

@@ -157,6 +157,25 @@ impl Oracle {
         }
     }
 
+    /// What only the copy of the `other` machine must have, and this device has as well.
+    pub fn remember(&mut self, host: HostId, other: HostId, device: &Device) {
+        let mut bytes = [0; SECTOR];
+        let had: Vec<(u64, u64)> = self.copies[other]
+            .iter()
+            .map(|(sector, must)| (*sector, must.now))
+            .filter(|(sector, now)| {
+                let own = self.copies[host].get(sector).map_or(0, |must| must.now);
+                *now > own
+                    && device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
+                    && self.check(*sector, &bytes, *now).is_ok()
+            })
+            .collect();
+        for (sector, now) in had {
+            let before = self.before[host].entry(sector).or_default();
+            before.now = before.now.max(now);
+        }
+    }
+
     /// The copies are the same: what was before is of no account.
     pub fn at_peace(&mut self) {
         self.before.iter_mut().for_each(Snapshot::clear);
