@@ -142,15 +142,7 @@ fn urbd_and_a_kernel_verify_each_other() {
         let boole = urbd(lab, "boole", &conf);
         let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
         let pair = [&boole as &dyn Node, &cardan];
-        for node in pair {
-            node.adm("create-md --force r0");
-            node.adm("up r0");
-        }
-        boole.await_state("Connected");
-        boole.adm("primary --force r0");
-        pair.iter().for_each(|&node| {
-            node.await_state("Connected UpToDate/UpToDate");
-        });
+        first_sync(pair, &boole);
         let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
         boole.adm("secondary r0");
         pair.iter().for_each(|&node| {
@@ -164,9 +156,7 @@ fn urbd_and_a_kernel_verify_each_other() {
         pair.iter().for_each(|&node| {
             node.adm("up r0");
         });
-        pair.iter().for_each(|&node| {
-            node.await_state("Connected UpToDate/UpToDate");
-        });
+        await_both(pair, "Connected UpToDate/UpToDate");
         assert_eq!(pair.map(|node| node.out_of_sync_kib()), [0, 0], "the UUIDs say that nothing differs");
 
         for (round, asker) in pair.into_iter().enumerate() {
@@ -174,18 +164,14 @@ fn urbd_and_a_kernel_verify_each_other() {
             pair.iter().for_each(|&node| {
                 await_log(node, "Online verify done", 2 * round + 1);
             });
-            pair.iter().for_each(|&node| {
-                node.await_state("Connected UpToDate/UpToDate");
-            });
+            await_both(pair, "Connected UpToDate/UpToDate");
             let far = pair.map(|node| lines_with(node, "Out of sync: start=40000, size=8 (sectors)"));
             assert_eq!(far, [round; 2], "it stopped before");
             asker.adm("verify r0");
             pair.iter().for_each(|&node| {
                 await_log(node, "Online verify done", 2 * round + 2);
             });
-            pair.iter().for_each(|&node| {
-                node.await_state("Connected UpToDate/UpToDate");
-            });
+            await_both(pair, "Connected UpToDate/UpToDate");
             for start in [24, 616, 40000] {
                 let line = format!("Out of sync: start={start}, size=8 (sectors)");
                 assert_eq!(pair.map(|node| lines_with(node, &line)), [round + 1; 2], "{line}");
@@ -200,9 +186,7 @@ fn urbd_and_a_kernel_verify_each_other() {
         pair.iter().for_each(|&node| {
             await_log(node, "Resync done", 2);
         });
-        pair.iter().for_each(|&node| {
-            node.await_state("Connected UpToDate/UpToDate");
-        });
+        await_both(pair, "Connected UpToDate/UpToDate");
         boole.adm("secondary r0");
         pair.iter().for_each(|&node| {
             node.adm("down r0");
@@ -223,18 +207,10 @@ fn an_outdated_urbd_meets_a_kernel_without_a_disk() {
         let boole = urbd(lab, "boole", &conf);
         let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
         let pair = [&boole as &dyn Node, &cardan];
-        for node in pair {
-            node.adm("create-md --force r0");
-            node.adm("up r0");
-        }
-        cardan.await_state("Connected");
-        cardan.adm("primary --force r0");
-        pair.iter().for_each(|&node| {
-            node.await_state("Connected UpToDate/UpToDate");
-        });
+        first_sync(pair, &cardan);
         let part_and_outdate = || {
             lab.cut();
-            pair.iter().for_each(|&node| node.await_state("WFConnection"));
+            await_both(pair, "WFConnection");
             boole.adm("outdate r0");
         };
 
@@ -247,9 +223,7 @@ fn an_outdated_urbd_meets_a_kernel_without_a_disk() {
         assert!(cardan.read(1 << 20, seen.len() as u32) == seen);
 
         cardan.adm("attach r0");
-        pair.iter().for_each(|&node| {
-            node.await_state("Connected UpToDate/UpToDate");
-        });
+        await_both(pair, "Connected UpToDate/UpToDate");
         part_and_outdate();
         cardan.write(2 << 20, &noise(402, 4096));
         cardan.adm("detach --force r0");
@@ -259,6 +233,22 @@ fn an_outdated_urbd_meets_a_kernel_without_a_disk() {
         boole.await_state("WFConnection Outdated/DUnknown");
         assert_eq!(lines_with(&boole, "disk( Outdated -> UpToDate )"), called_good);
     });
+}
+
+/// Fresh disks, brought in sync from one of the nodes, which is Primary then.
+fn first_sync(pair: [&dyn Node; 2], primary: &dyn Node) {
+    for node in pair {
+        node.adm("create-md --force r0");
+        node.adm("up r0");
+    }
+    primary.await_state("Connected");
+    primary.adm("primary --force r0");
+    await_both(pair, "Connected UpToDate/UpToDate");
+}
+
+/// Waits until both nodes are in this state.
+fn await_both(pair: [&dyn Node; 2], words: &str) {
+    pair.iter().for_each(|node| node.await_state(words));
 }
 
 /// How many lines of a node's log have this text.

@@ -241,10 +241,17 @@ impl Node {
     /// A full sync: all bits are set durably before the state says so (S66.13). The peer's further
     /// packets wait meanwhile.
     pub(super) fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
+        self.work_before_more_data([
+            Work::SetAllBits { volume },
+            Work::ResumeHandshake { volume, word, conn },
+        ]);
+    }
+
+    /// Queues work that has to be done before the peer's further packets are read.
+    pub(super) fn work_before_more_data(&mut self, work: impl IntoIterator<Item = Work>) {
         let Some(socket) = self.link().data else { return };
         self.hold_data(true);
-        self.worker.push(Work::SetAllBits { volume });
-        self.worker.push(Work::ResumeHandshake { volume, word, conn });
+        work.into_iter().for_each(|work| self.worker.push(work));
         self.worker.push(Work::Unhold { socket });
     }
 

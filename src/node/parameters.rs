@@ -319,14 +319,13 @@ impl Node {
     /// superblock that is UpToDate with the bits of a fresh disk would keep them for good.
     fn skip_initial_sync(&mut self, volume: VolumeId, current: u64) {
         self.say(LogLevel::Info, Some(volume), "Accepted new current UUID, preparing to skip initial sync");
-        let Some(socket) = self.link().data else { return };
         let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) else { return };
         disk.bitmap.clear_all();
-        self.hold_data(true);
-        self.worker.push(Work::WriteBitmap { volume, all: false });
-        self.worker.push(Work::FlushMeta { volume });
-        self.worker.push(Work::TakeCurrentUuid { volume, current });
-        self.worker.push(Work::Unhold { socket });
+        self.work_before_more_data([
+            Work::WriteBitmap { volume, all: false },
+            Work::FlushMeta { volume },
+            Work::TakeCurrentUuid { volume, current },
+        ]);
     }
 
     /// Work: the bitmap of a disk that the peer declares equal is empty, and its data are called good.

@@ -30,8 +30,13 @@ pub(in super::super) struct Asked {
 
 /// Whether one of the two copies will not count any more.
 pub(super) fn gives_up_a_copy(change: StateChange) -> bool {
+    begins_full_sync(change) || change.pdsk == Some(Disk::Failed)
+}
+
+/// Whether one copy is overwritten by the other. That there is "nothing to do" is no consent to that: a node says so
+/// whose own disk is just gone (Z3).
+pub(super) fn begins_full_sync(change: StateChange) -> bool {
     matches!(change.conn, Some(Conn::StartingSyncS | Conn::StartingSyncT))
-        || change.pdsk == Some(Disk::Failed)
 }
 
 impl Node {

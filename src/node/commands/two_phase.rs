@@ -6,7 +6,7 @@ use super::super::link::ChangeReply;
 use super::super::rules::{self, Immediate, Manner, Request, StateResult, immediate};
 use super::super::state::{Conn, State, StateChange};
 use super::super::worker::Work;
-use super::giving_up::gives_up_a_copy;
+use super::giving_up::{begins_full_sync, gives_up_a_copy};
 use crate::units::VolumeId;
 use crate::wire::packet::{Packet, StateWord};
 
@@ -25,12 +25,6 @@ impl TwoPhase {
     pub(super) const fn new(volume: VolumeId, change: StateChange) -> Self {
         Self { volume, change, sent: false, waited_at: None }
     }
-}
-
-/// Whether one copy is overwritten by the other. That there is "nothing to do" is no consent to that: a node says so
-/// whose own disk is just gone (Z3).
-fn begins_full_sync(change: StateChange) -> bool {
-    matches!(change.conn, Some(Conn::StartingSyncS | Conn::StartingSyncT))
 }
 
 impl Node {

@@ -209,13 +209,13 @@ impl Book {
     fn became_target(&mut self, world: &World, setup: &Setup, target: HostId) -> Result<(), String> {
         let source = 1 - target;
         self.target_since[target] = Some(self.oracle.snapshot(source));
-        // A crashed Primary that returns before the other was promoted is the source again, with what its
-        // disk kept (I5). Without protocol C a Primary that crashed has writes that nobody else has.
         let device = self.disk(world, source);
+        // Without protocol C a Primary that crashed has writes that nobody else has.
         if self.split_brain || self.given_up[target] || !setup.is_synchronous() {
             self.oracle.gives_up(target, source);
             return Ok(());
         }
+        // A crashed Primary that returns before the other was promoted is the source again, with what its disk kept (I5).
         if self.crashed_primary[source] && !self.promoted[target] {
             let checked = self.oracle.check_others(source, target, device.data());
             self.oracle.gives_up(target, source);
