@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::lab::{HOST, noise, poll};
-use harness::node::{STATE_LIMIT, State};
+use harness::node::{STATE_LIMIT, State, announced_resyncs};
 use harness::script::{IMAGE_BYTES, conf, play, play_hardships};
 use harness::{Guest, KernelNode, Lab, Node, UrbdNode};
 
@@ -121,7 +121,7 @@ fn disks_can_change_hands() {
         }
         boole.await_state("Connected UpToDate/UpToDate");
         cardan.await_state("Connected UpToDate/UpToDate");
-        assert_eq!(boole.announced_resyncs().last(), Some(&(data.len() as u64 / 1024)));
+        assert_eq!(announced_resyncs(&boole.whole_log()).last(), Some(&(data.len() as u64 / 1024)));
         for node in [&boole as &dyn Node, &cardan] {
             node.adm("down r0");
         }
@@ -253,14 +253,18 @@ fn await_both(pair: [&dyn Node; 2], words: &str) {
 
 /// How many lines of a node's log have this text.
 fn lines_with(node: &dyn Node, text: &str) -> usize {
-    node.log().lines().filter(|line| line.contains(text)).count()
+    lines_of(&node.whole_log(), text)
+}
+
+fn lines_of(log: &str, text: &str) -> usize {
+    log.lines().filter(|line| line.contains(text)).count()
 }
 
 /// Waits until so many lines of a node's log have this text.
 fn await_log(node: &dyn Node, text: &str, count: usize) {
     poll(
         STATE_LIMIT,
-        || (lines_with(node, text) >= count).then_some(()),
+        || (lines_of(&node.log(), text) >= count).then_some(()),
         || format!("{}: waited for {count} times {text:?}, it is\n{}", node.name(), node.proc_drbd()),
     );
 }
@@ -339,7 +343,7 @@ fn disagree(first: &dyn Node, second: &dyn Node, nodes: [(&str, &str, &str); 2],
         node.await_state("Connected");
     }
     for (ours, theirs, ends, complaints) in cases {
-        let logged = pair.map(|node| node.log().len());
+        let logged = pair.map(|node| node.whole_log().len());
         for node in pair {
             if !node.state().has("StandAlone") {
                 node.adm("disconnect r0");
@@ -367,7 +371,7 @@ fn disagree(first: &dyn Node, second: &dyn Node, nodes: [(&str, &str, &str); 2],
         );
         println!("{ours:?} and {theirs:?}: {} and {}", states[0], states[1]);
         for ((node, state), logged) in pair.into_iter().zip(states).zip(logged) {
-            let news = node.log().split_off(logged).to_lowercase();
+            let news = node.whole_log().split_off(logged).to_lowercase();
             let says_why = complaints.iter().any(|complaint| news.contains(complaint));
             assert!(
                 says_why || !state.has("StandAlone"),

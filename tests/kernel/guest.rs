@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::lab::{Lab, host_sh};
+use super::lab::{Lab, host_sh, poll};
 
 const INIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-init");
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/guest-agent");
@@ -22,6 +22,8 @@ const XSTATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/kernel/uml
 const READY: &str = "guest-agent: ready";
 const AGENT_PORT: u16 = 7001;
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long what the kernel logs may take to arrive.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a command in a guest may take, seconds.
 const COMMAND_LIMIT_S: u64 = 60;
 
@@ -155,7 +157,20 @@ impl Guest {
         self.run_with(&format!("cat > {path}"), text.as_bytes()).success(path);
     }
 
-    /// What the kernel of guest `name` has logged so far, in all its lives.
+    /// Waits until all that the kernel has logged before this call is in [`Guest::console`]: it comes through a pipe and
+    /// two processes, and may be late.
+    pub fn await_console(&self, lab: &Lab) {
+        let seen = Self::console(lab, &self.name).len();
+        let mark = format!("the log of {} up to byte {seen} is read", self.name);
+        self.sh(&format!("echo '<2>{mark}' >/dev/kmsg"));
+        poll(
+            CONSOLE_LIMIT,
+            || Self::console(lab, &self.name)[seen..].contains(&mark).then_some(()),
+            || format!("{}: the console does not show {mark:?}", self.name),
+        );
+    }
+
+    /// What the kernel of guest `name` has logged in all its lives, as far as it has arrived here.
     pub fn console(lab: &Lab, name: &str) -> String {
         String::from_utf8_lossy(&std::fs::read(console(lab, name)).unwrap()).into_owned()
     }

@@ -65,8 +65,10 @@ pub trait Node {
     fn read(&self, at: u64, bytes: u32) -> Vec<u8>;
     /// Size of the replicated device in bytes. The node is Primary.
     fn device_bytes(&self) -> u64;
-    /// What the kernel or the daemon has logged so far.
+    /// What the kernel or the daemon has logged, as far as it has arrived here.
     fn log(&self) -> String;
+    /// All that the kernel or the daemon has logged until now.
+    fn whole_log(&self) -> String;
     /// Replaces the resource file. It counts from the next command on.
     fn configure(&self, conf: &str);
     /// Kills the node at once, in the middle of whatever it does.
@@ -75,12 +77,6 @@ pub trait Node {
     fn boot(&self);
     /// Starts writers on the replicated device, from byte `first` on. The node is Primary.
     fn start_writers(&self, first: u64) -> Writers;
-
-    /// Sizes of the resyncs so far, in KiB, as the log announces them.
-    fn announced_resyncs(&self) -> Vec<u64> {
-        let size = |line: &str| line.split_once("(will sync ")?.1.split_once(" KB")?.0.parse().ok();
-        self.log().lines().filter_map(size).collect()
-    }
 
     /// Runs a `drbdadm` command line; its failure fails the test.
     fn adm(&self, words: &str) -> String {
@@ -107,6 +103,12 @@ pub trait Node {
             || format!("{}: waited for {words:?}, it is\n{}", self.name(), self.proc_drbd()),
         );
     }
+}
+
+/// Sizes of the resyncs that a node's log announces, in KiB.
+pub fn announced_resyncs(log: &str) -> Vec<u64> {
+    let size = |line: &str| line.split_once("(will sync ")?.1.split_once(" KB")?.0.parse().ok();
+    log.lines().filter_map(size).collect()
 }
 
 /// The in-kernel DRBD of a guest, whose only disk is /dev/ubda.
@@ -182,6 +184,13 @@ impl Node for KernelNode<'_> {
 
     fn log(&self) -> String {
         Guest::console(self.lab, &self.name)
+    }
+
+    fn whole_log(&self) -> String {
+        if let Some(guest) = &*self.guest.borrow() {
+            guest.await_console(self.lab);
+        }
+        self.log()
     }
 
     fn configure(&self, conf: &str) {
@@ -277,6 +286,10 @@ impl Node for UrbdNode<'_> {
 
     fn log(&self) -> String {
         Urbd::log(self.lab, &self.name)
+    }
+
+    fn whole_log(&self) -> String {
+        self.log() // the daemon writes it itself, line by line
     }
 
     fn configure(&self, conf: &str) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lab::{noise, poll};
-use super::node::Node;
+use super::node::{Node, announced_resyncs};
 use super::writers::{Done, RANGE_BYTES};
 
 /// Where the recordings of two kernels are.
@@ -107,7 +107,7 @@ impl<'a> Record<'a> {
         );
         self.names = names;
         for (seen, node) in self.resyncs_seen.iter_mut().zip(self.nodes) {
-            *seen = node.announced_resyncs().len();
+            *seen = announced_resyncs(&node.whole_log()).len();
         }
         println!("{:5} ms  {title}", start.elapsed().as_millis());
         self.trace += &found;
@@ -122,7 +122,7 @@ impl<'a> Record<'a> {
         }
         let size = |kib: &u64| if self.rest == Some(*kib) { "rest".into() } else { kib.to_string() };
         let sizes = |(seen, node): (&usize, &dyn Node)| {
-            node.announced_resyncs()[*seen..].iter().map(size).collect::<Vec<_>>().join(", ")
+            announced_resyncs(&node.log())[*seen..].iter().map(size).collect::<Vec<_>>().join(", ")
         };
         let mut resyncs: Vec<String> = self.resyncs_seen.iter().zip(self.nodes).map(sizes).collect();
         resyncs.dedup(); // both nodes announce the same
