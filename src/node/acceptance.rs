@@ -2,9 +2,10 @@
 //!
 //! A Primary that has no disk knows whose data its clients have seen, and does not tell: it has no P_UUIDS to send,
 //! and goes when those of the peer are others. Until then the state rules would have called the peer's disk UpToDate,
-//! and a new data generation would part it for good from the data that it lacks (Z5, A9). So a disk that may be old
-//! stays what it is until the Primary has let it in: anything that the Primary says after it has looked at the UUIDs
-//! proves that, and an empty state change makes it say something.
+//! and a new data generation would part it for good from the data that it lacks (Z5, A9, A10). So a disk that may be
+//! old stays what it is until the Primary has let it in: anything that the Primary says after it has looked at the
+//! UUIDs proves that, and an empty state change makes it say something. A disk that is attached while the two are
+//! connected needs none: the Primary answers what it is told of it.
 //!
 //! ```text
 //!  the older disk                                 Primary, Diskless
@@ -25,8 +26,12 @@ impl Node {
     /// asked, and its state is kept.
     pub(super) fn waits_for_acceptance(&mut self, volume: VolumeId, word: u32, peer: State) -> bool {
         let Some(v) = self.volumes.get_mut(&volume) else { return false };
-        let may_be_old = matches!(v.state.disk, Disk::Outdated | Disk::Consistent);
-        let meets_clients = peer.role == Role::Primary && peer.disk == Disk::Diskless;
+        let may_be_old = matches!(v.state.disk, Disk::Outdated | Disk::Consistent | Disk::UpToDate);
+        let meets_clients = peer.role == Role::Primary && peer.disk <= Disk::Failed;
+        if v.state.conn >= Conn::Connected && v.state.disk == Disk::Negotiating {
+            // Said before it heard that this disk is back; that it answers.
+            return meets_clients && peer.pdsk <= Disk::Failed;
+        }
         if v.state.conn != Conn::WFReportParams
             || !may_be_old
             || !meets_clients

@@ -101,11 +101,6 @@ impl Node {
 
     /// The peer lost its copy, or a diskless peer became Primary: a new generation (A9, A10).
     fn after_losing_peer_data(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
-        let diskless_primary = new.pdsk < Disk::Inconsistent
-            && old.peer != Role::Primary
-            && new.peer == Role::Primary
-            && new.disk >= Disk::UpToDate
-            && self.volumes.get(&volume).is_some_and(Volume::lacks_own_generation);
         if self.loses_peer_data(volume, old, new) {
             let suspended = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
             let peer_writes_on = new.conn >= Conn::Connected && new.peer == Role::Primary;
@@ -116,23 +111,35 @@ impl Node {
             } else {
                 steps.push(Work::NewGeneration { volume });
             }
-        } else if diskless_primary {
+        } else if self.serves_a_new_primary(volume, old, new) {
             steps.push(Work::NewGeneration { volume });
         } else if self.volumes.get(&volume).is_some_and(|v| v.marks.hold_unmirrored && !v.marks.new_uuid_due)
-            && !self.generation_queued(volume)
+            && !self.is_generation_due(volume)
         {
             steps.push(Work::GenerationDurable { volume });
         }
     }
 
-    fn generation_queued(&self, volume: VolumeId) -> bool {
+    /// Whether a new generation is still to be made or to become durable.
+    pub(super) fn is_generation_due(&self, volume: VolumeId) -> bool {
         self.worker.iter().any(|work| match work {
             Work::NewGeneration { volume: v } | Work::GenerationDurable { volume: v } => *v == volume,
             Work::AfterState { volume: v, old, new } => {
-                *v == volume && self.loses_peer_data(volume, *old, *new)
+                *v == volume
+                    && (self.loses_peer_data(volume, *old, *new)
+                        || self.serves_a_new_primary(volume, *old, *new))
             }
             _ => false,
         })
+    }
+
+    /// Whether a node without a disk became Primary, which writes to the own one alone (A10).
+    fn serves_a_new_primary(&self, volume: VolumeId, old: State, new: State) -> bool {
+        new.pdsk < Disk::Inconsistent
+            && old.peer != Role::Primary
+            && new.peer == Role::Primary
+            && new.disk >= Disk::UpToDate
+            && self.volumes.get(&volume).is_some_and(Volume::lacks_own_generation)
     }
 
     /// A demotion writes the changed bitmap pages, and the data before the superblock takes the

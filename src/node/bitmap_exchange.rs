@@ -3,7 +3,7 @@
 
 use super::Node;
 use super::state::{Conn, Disk, StateChange};
-use super::transfer_log::Req;
+use super::transfer_log::{Req, ReqKey};
 use super::volume::Volume;
 use super::worker::Work;
 use crate::config::options::Protocol;
@@ -152,16 +152,20 @@ impl Node {
         }
         self.link_mut().bitmap_unsent = false;
         for key in std::mem::take(&mut self.link_mut().unsent) {
-            // A negative ack, or an explicit one during a resync, may have come first.
-            if let Some(req) = self.log.get_mut(key).filter(|req| req.net.pending) {
-                req.net.pending = false;
-                req.net.ok = true;
-                let volume = req.volume;
-                if let Some(v) = self.volumes.get_mut(&volume) {
-                    v.counters.pe = v.counters.pe.saturating_sub(1);
-                }
-                self.check_request(key);
-            }
+            self.network_has(key);
         }
+    }
+
+    /// The network has taken a write of protocol A: that is as good as received (D30).
+    pub(super) fn network_has(&mut self, key: ReqKey) {
+        // A negative ack, or an explicit one during a resync, may have come first.
+        let Some(req) = self.log.get_mut(key).filter(|req| req.net.pending) else { return };
+        req.net.pending = false;
+        req.net.ok = true;
+        let volume = req.volume;
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.counters.pe = v.counters.pe.saturating_sub(1);
+        }
+        self.check_request(key);
     }
 }

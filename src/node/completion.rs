@@ -292,7 +292,15 @@ impl Node {
         self.log.forget_connection();
         for key in self.log.keys() {
             let Some(req) = self.log.get(key) else { continue };
-            if !req.net.used || req.net.done || req.net.lost {
+            if !req.net.used {
+                // Begun between the loss and the freezing: only its bits tell, as no generation was made.
+                let alone = req.kind.is_write() && req.local != LocalLeg::None;
+                if let Some(v) = self.volumes.get_mut(&req.volume).filter(|_| alone) {
+                    v.marks.crashed_primary = true;
+                }
+                continue;
+            }
+            if req.net.done || req.net.lost {
                 continue;
             }
             let (volume, pending) = (req.volume, req.net.pending);

@@ -32,6 +32,7 @@ impl Node {
             state_sent: link.state_sent,
             negotiated: v.and_then(|v| v.negotiated).unwrap_or((Disk::Diskless, Disk::DUnknown)),
             exposed_is_current: v.is_some_and(|v| v.exposed_uuid == v.uuids()[0]),
+            peer_lacks_writes: v.is_some_and(|v| v.peer_lacks_writes(v.state)),
         }
     }
 
@@ -171,7 +172,7 @@ impl Node {
         // The peer, or its disk, was lost while this node had no disk to note that on.
         let alone = new.conn < Conn::Connected || new.pdsk < Disk::Inconsistent;
         let attached = matches!(old.disk, Disk::Attaching | Disk::Negotiating);
-        let returned = attached && alone && new.role == Role::Primary;
+        let returned = attached && alone;
         (new.lost_peer_data_since(old) || lost_early || returned)
             && new.disk >= Disk::UpToDate
             && v.disk.is_some()

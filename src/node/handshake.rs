@@ -216,12 +216,36 @@ impl Node {
             conn = Conn::Connected; // Its disk has failed, and a verify would keep it UpToDate (Z6).
         }
         if self.needs_handshake(volume, os, peer) {
+            if self.is_generation_due(volume)
+                && let Some(socket) = self.link().data
+            {
+                self.hold_data(true);
+                return self.worker.push(Work::ReceiveState { socket, volume, word, aborted });
+            }
             return self.begin_handshake(Meeting { volume, word, os, peer, peer_disk });
         }
         if self.waits_for_acceptance(volume, word, peer) {
             return;
         }
         self.accept_state(volume, os, peer, peer_disk, conn);
+    }
+
+    /// Work: goes on with the state whose handshake had to wait for the generation of what was written without
+    /// the peer's disk, which comes back (A9, C11). The old UUIDs would take that for the newer one.
+    pub(super) fn receive_state_late(
+        &mut self,
+        socket: SocketId,
+        volume: VolumeId,
+        word: u32,
+        aborted: Option<Disk>,
+    ) {
+        if self.link().data != Some(socket) || !self.link().is_up() {
+            return;
+        }
+        self.hold_data(false); // First: the handshake may hold it again.
+        if let Ok(peer) = State::from_word(word) {
+            self.receive_state(volume, word, peer, aborted);
+        }
     }
 
     /// Whether the peer's state calls for the sync handshake (S32.7).

@@ -11,7 +11,7 @@ use super::tickets::{PageFor, Purpose};
 use super::volume::LocalDisk;
 use super::worker::Work;
 use crate::buffer::{Buf, PAGE_BYTES};
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 
 /// A changed superblock is written after so long at the latest (M82).
 const LAZY_WRITE: Duration = Duration::from_secs(5);
@@ -60,8 +60,14 @@ impl Node {
         if !disk.dirty || disk.failed {
             return;
         }
+        if disk.superblock.la_size != end {
+            return self.worker.push_front([
+                Work::WriteBitmap { volume, all: false },
+                Work::TakeSize { volume, end },
+                Work::SyncMeta { volume },
+            ]);
+        }
         disk.dirty = false;
-        disk.superblock.la_size = end;
         disk.superblock.mark_attached();
         let block = Buf::copied(&disk.superblock.encode(&disk.layout));
         let offset = disk.layout.superblock_byte();
@@ -75,6 +81,14 @@ impl Node {
         }
         if data {
             self.start_work(volume, Device::Data, DiskOp::Flush);
+        }
+    }
+
+    /// Work: the bits of a new size are written, and become durable before the superblock that has it (M48, M81). A
+    /// superblock with the size of bits that are not there would take blocks for good that never were compared.
+    pub(super) fn take_size(&mut self, volume: VolumeId, end: Sector) {
+        if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
+            disk.superblock.la_size = end;
         }
     }
 

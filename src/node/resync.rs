@@ -18,6 +18,9 @@ use crate::wire::packet::{BlockRequest, Packet};
 const BEFORE_TARGET: &str = "before-resync-target";
 /// See [`BEFORE_TARGET`].
 const BEFORE_SOURCE: &str = "before-resync-source";
+/// Requests the target may have waiting here, and acks that may be awaited of runs that were broken off; more is
+/// an attack.
+pub(super) const MAX_DEFERRED: usize = 1 << 16;
 
 /// One block exchanged: asked for, and not yet settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,6 +385,8 @@ impl Node {
         if let Some(resync) = v.resync.take() {
             v.counters.pe = v.counters.pe.saturating_sub(resync.unanswered);
             v.late_answers += resync.unanswered;
+            v.unsettled.extend(resync.exchanges.iter().map(|exchange| exchange.extent));
+            v.unsettled.truncate(MAX_DEFERRED);
         }
         v.ranges.release_resync();
         self.retry_waiting(volume);

@@ -4,7 +4,7 @@
 use super::Node;
 use super::peer_read::{PeerRead, ReadKind};
 use super::ranges::Holder;
-use super::resync::Deferred;
+use super::resync::{Deferred, MAX_DEFERRED};
 use super::rules::Manner;
 use super::state::{Conn, Disk, State, StateChange};
 use super::uuids::uuids_text;
@@ -14,9 +14,6 @@ use crate::config::values::Fencing;
 use crate::units::{Extent, VolumeId};
 use crate::wire::digest::DigestAlg;
 use crate::wire::packet::{BlockAck, BlockId, BlockRequest, Packet};
-
-/// Requests the target may have waiting here; more is an attack.
-const MAX_DEFERRED: usize = 1 << 16;
 
 impl Node {
     /// P_RS_DATA_REQUEST, P_RS_THIN_REQ or P_CSUM_RS_REQUEST (D119).
@@ -169,6 +166,13 @@ impl Node {
         else {
             return self.protocol_error("a resync ack for sectors outside the device");
         };
+        let late = v.unsettled.iter().position(|unsettled| *unsettled == extent);
+        if let Some(at) = late.filter(|_| !ok) {
+            // It could not be written in an earlier run, whose ack was on its way behind the data of the other
+            // socket. Were it one of this run after all, the target would say in the end that the block failed.
+            v.unsettled.swap_remove(at);
+            return;
+        }
         let exchange = v.resync.as_ref().and_then(|r| r.find(ack.sector)).filter(|x| x.extent == extent);
         let Some(exchange) = exchange else {
             // Only what was sent in this run can be in sync by it.

@@ -42,6 +42,8 @@ pub struct Context {
     /// The data last shown to applications is the data on the own disk: `ed_uuid` equals the
     /// current UUID in the metadata, all 64 bits.
     pub exposed_is_current: bool,
+    /// The peer's disk refused writes that the own one has, and is still called UpToDate.
+    pub peer_lacks_writes: bool,
 }
 
 impl Default for Context {
@@ -59,6 +61,7 @@ impl Default for Context {
             state_sent: false,
             negotiated: (Disk::Diskless, Disk::DUnknown),
             exposed_is_current: false,
+            peer_lacks_writes: false,
         }
     }
 }
@@ -419,7 +422,7 @@ mod tests {
 
     /// Every context.
     pub(in crate::node) fn any_context() -> impl Strategy<Value = Context> {
-        (0..256u32, 0..3u32, 85..102u32, 0..9u32, 0..9u32).prop_map(|(bits, fencing, apv, disk, pdsk)| {
+        (0..512u32, 0..3u32, 85..102u32, 0..9u32, 0..9u32).prop_map(|(bits, fencing, apv, disk, pdsk)| {
             let flag = |at: u32| bits >> at & 1 == 1;
             Context {
                 fencing: [Fencing::DontCare, Fencing::ResourceOnly, Fencing::ResourceAndStonith]
@@ -434,6 +437,7 @@ mod tests {
                 state_sent: flag(6),
                 negotiated: (Disk::ALL[disk as usize], Disk::ALL[pdsk as usize]),
                 exposed_is_current: flag(7),
+                peer_lacks_writes: flag(8),
             }
         })
     }

@@ -63,6 +63,8 @@ struct Host {
     keeps: fn(Device, &DiskOp) -> bool,
     /// Those that do, not carried out yet.
     kept: VecDeque<(Ticket, Device, DiskOp)>,
+    /// It never hears that its send queues are empty.
+    network_is_busy: bool,
     /// Calls of handlers stay under way, these ones.
     slow_handlers: bool,
     calls: Vec<u64>,
@@ -118,6 +120,7 @@ impl Host {
             replies: BTreeMap::new(),
             done: VecDeque::new(),
             keeps: |_, _| false,
+            network_is_busy: false,
             slow_handlers: false,
             calls: Vec::new(),
             kept: VecDeque::new(),
@@ -501,7 +504,8 @@ impl World {
         }
         let sockets: Vec<SocketId> = self.hosts[host].ends.keys().copied().collect();
         for socket in sockets {
-            let end = self.hosts[host].ends.get_mut(&socket);
+            let busy = self.hosts[host].network_is_busy;
+            let end = self.hosts[host].ends.get_mut(&socket).filter(|_| !busy);
             if end.is_some_and(|end| std::mem::take(&mut end.unsent) > 0) {
                 self.input(host, Input::SendQueueEmpty(socket));
                 any = true;

@@ -16,7 +16,7 @@ use super::verify::{Verify, Wish};
 use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
-use crate::units::{Sector, VolumeId};
+use crate::units::{Extent, Sector, VolumeId};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
 
 /// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
@@ -138,6 +138,9 @@ pub(super) struct Volume {
     pub(super) resync_runs: u64,
     /// Answers on this connection to the requests of runs that were broken off: they may still come.
     pub(super) late_answers: u64,
+    /// Blocks of runs that were broken off on this connection before they were settled: the target's ack of
+    /// each may still come.
+    pub(super) unsettled: Vec<Extent>,
     pub(super) verify: Option<Verify>,
     /// What the next verify that this node asks for is to do.
     pub(super) verify_wish: Wish,
@@ -237,6 +240,7 @@ impl Volume {
             resync: None,
             resync_runs: 0,
             late_answers: 0,
+            unsettled: Vec::new(),
             verify: None,
             verify_wish: Wish::default(),
             verify_blocks: 0,
@@ -310,8 +314,9 @@ impl Volume {
             self.marks.al_suspended = false;
             self.reset_seq();
             self.late_answers = 0;
+            self.unsettled.clear();
         }
-        if became(shows_peer) {
+        if became(shows_peer) && !self.peer_lacks_writes(old) {
             self.show_peer_data();
         }
         if became(meets_disk) {
@@ -327,6 +332,13 @@ impl Volume {
         if old.conn > Conn::Connected && new.conn <= Conn::Connected {
             self.marks.early_sync_uuid = None; // Of a run that has come to nothing.
         }
+    }
+
+    /// Whether, in this state, the peer's disk is called UpToDate and is not: it has refused writes, and the own
+    /// generation, which is not the peer's, tells what it lacks (T17, T21).
+    pub(super) fn peer_lacks_writes(&self, state: State) -> bool {
+        let both_good = state.disk == Disk::UpToDate && state.pdsk == Disk::UpToDate;
+        both_good && state.conn >= Conn::Connected && self.uuids()[1] != 0
     }
 
     /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones

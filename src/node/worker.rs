@@ -12,10 +12,10 @@ use super::Node;
 use super::command::CommandId;
 use super::effect::{Device, DiskOp, Effect};
 use super::input::SocketId;
-use super::state::{Conn, State};
+use super::state::{Conn, Disk, State};
 use super::transfer_log::ReqKey;
 use crate::buffer::Buf;
-use crate::units::VolumeId;
+use crate::units::{Sector, VolumeId};
 use crate::wire::packet::Packet;
 
 /// A piece of work.
@@ -31,6 +31,8 @@ pub(super) enum Work {
     MetaBlock { volume: VolumeId, offset: u64, block: Buf, fua: bool },
     /// Write the changed pages of the bitmap, or all.
     WriteBitmap { volume: VolumeId, all: bool },
+    /// The superblock has this size from now on: the bits are written, within `SyncMeta`.
+    TakeSize { volume: VolumeId, end: Sector },
     /// Flush the data device, if it was written to.
     FlushData { volume: VolumeId },
     /// Flush the metadata device.
@@ -93,6 +95,8 @@ pub(super) enum Work {
     ResyncDurable { volume: VolumeId },
     /// Continue with a peer state whose handshake had to write first (S66.13).
     ResumeHandshake { volume: VolumeId, word: u32, conn: Conn },
+    /// The generation that was due is durable: continue with a peer state whose handshake waited for it (A9).
+    ReceiveState { socket: SocketId, volume: VolumeId, word: u32, aborted: Option<Disk> },
     /// Let the data socket's input go on.
     Unhold { socket: SocketId },
     /// Send the own parameters to the peer that was just authenticated (S29).
@@ -195,7 +199,11 @@ impl Worker {
     /// state, or the handshake by which that comes.
     fn take_progress_of_another(&mut self, volume: VolumeId) -> Vec<Work> {
         let of_another = |at: usize| match (self.queue.get(at), self.queue.get(at + 1)) {
-            (Some(Work::AfterState { volume: v, .. }), _) if *v != volume => Some(at..at + 1),
+            (Some(Work::AfterState { volume: v, .. } | Work::ReceiveState { volume: v, .. }), _)
+                if *v != volume =>
+            {
+                Some(at..at + 1)
+            }
             (Some(Work::SetAllBits { volume: v }), Some(Work::ResumeHandshake { .. })) if *v != volume => {
                 Some(at..at + 3)
             }
@@ -254,6 +262,7 @@ impl Node {
                     self.block_on(wait);
                 }
             }
+            Work::TakeSize { volume, end } => self.take_size(volume, end),
             Work::FlushData { volume } => self.flush_data(volume),
             Work::FlushMeta { volume } => self.start_work(volume, Device::Meta, DiskOp::Flush),
             Work::StartPeerIo { io } => self.start_peer_io(io),
@@ -293,6 +302,9 @@ impl Node {
             Work::ResyncReady { volume } => self.resync_ready(volume),
             Work::ResyncDurable { volume } => self.resync_durable(volume),
             Work::ResumeHandshake { volume, word, conn } => self.resume_handshake(volume, word, conn),
+            Work::ReceiveState { socket, volume, word, aborted } => {
+                self.receive_state_late(socket, volume, word, aborted);
+            }
             Work::Unhold { socket } => self.effects.push_back(Effect::Hold { socket, hold: false }),
             // A promotion that fences holds the state, as the peer's next state could change it (S29 f).
             Work::Introduce if self.is_fencing_promotion() => self.block_on(Work::Introduce),

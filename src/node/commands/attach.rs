@@ -18,7 +18,7 @@ use super::{Job, Stage, TwoPhase, code, outcome_of, unknown_minor};
 use crate::buffer::Buf;
 use crate::config::options::{DiskOptions, Fencing};
 use crate::meta::layout::{Layout, Placement};
-use crate::meta::superblock::Superblock;
+use crate::meta::superblock::{MetaFlags, Superblock};
 use crate::units::{SECTOR_BYTES, Sector, VolumeId, bits_of};
 
 /// The bitmap is read in pieces of this size.
@@ -192,7 +192,10 @@ impl Node {
         v.marks.resync_after_negotiation = grown;
         v.end = size;
         superblock.mark_attached();
-        superblock.la_size = size;
+        if decided.full_sync {
+            // With the flags that say why taken back, nothing but this tells of it until the bits are set (M91).
+            superblock.flags = superblock.flags | MetaFlags::FULL_SYNC;
+        }
         superblock.al_slots = options.al_extents;
         let all_set = bitmap.count() == bits_of(size) && size.get() > 0;
         let al = ActivityLog::new(options.al_extents, layout.striping());

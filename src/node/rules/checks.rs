@@ -127,6 +127,17 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
             starting_sync && (os.disk == Disk::Negotiating || os.pdsk == Disk::Negotiating),
             R::InTransientState,
         ),
+        // Ours: the own copy is the only one, whatever the peer's is called (T17, T21).
+        (ctx.peer_lacks_writes && (ns.disk < os.disk || ns.conn == Conn::StartingSyncT), R::NoUpToDateDisk),
+        // Ours: a Primary gives its copy up for one that is not here, which it has not heard yet.
+        (
+            os.conn >= Conn::Connected
+                && os.pdsk >= Disk::Inconsistent
+                && ns.peer == Role::Primary
+                && ns.disk < Disk::Inconsistent
+                && ns.pdsk < Disk::Inconsistent,
+            R::NoUpToDateDisk,
+        ),
         /* T9  */ (verifying && os.conn < Conn::Connected, R::NeedConnection),
         /* T10 */ (verifying && ns.conn != os.conn && os.conn > Conn::Connected, R::ResyncRunning),
         /* T11 */ (starting_sync && os.conn < Conn::Connected, R::NeedConnection),

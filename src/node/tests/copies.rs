@@ -405,3 +405,76 @@ fn what_a_peer_refuses_late_is_in_the_bitmap() {
         world.assert_equal_disks();
     }
 }
+
+/// S90, I5, I35: the Primary's disk went while the peer was away, whose own is attached later: what is written there is
+/// newer than what the Primary had.
+#[test]
+fn a_disk_that_is_attached_for_a_primary_without_one_makes_a_generation() {
+    let mut world = World::synced(plain());
+    let before = world.uuids(0)[0] & !1;
+    world.write(0, 3, 1);
+    world.settle();
+    world.cut = true; // Nobody notices yet: no generation on disk 0.
+    let command = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.deliver_all();
+    assert!(world.hosts[0].state().contains("Diskless/UpToDate"), "{}", world.logs());
+    world.cut();
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.join();
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    let [current, bitmap, ..] = world.uuids(1);
+    assert!(current & !1 != before && bitmap & !1 == before, "{}", world.logs());
+    world.write(0, 3, 7);
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[0].disk[3 * 4096], 7);
+    world.assert_equal_disks();
+}
+
+/// S31, A9: what the Primary said before it heard that the old disk is back does not let it in.
+#[test]
+fn an_old_disk_that_is_attached_waits_for_the_primary_to_let_it_in() {
+    let mut world = World::synced(plain());
+    let before = world.uuids(1);
+    world.cut();
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.join();
+    assert!(world.hosts[0].state().contains("Diskless/Diskless"), "{}", world.logs());
+    world.hold(1, true);
+    world.hosts[0].fails = |device, _| (device == Device::Meta).then_some(DiskFault::Os(5));
+    world.begin_attach(0, 999); // Comes to nothing, and node 1 is told so.
+    world.deliver_all();
+    world.hosts[0].fails = |_, _| None;
+    world.hold(0, true);
+    world.hosts[1].apply_al();
+    world.begin_attach(1, 998);
+    world.deliver_all();
+    world.hold(1, false);
+    world.deliver_all();
+    assert!(world.hosts[1].state().contains(" Negotiating/"), "{}", world.logs());
+    world.hold(0, false);
+    world.settle();
+    assert!(world.hosts[0].state().starts_with("StandAlone"), "{}", world.logs());
+    assert_eq!(world.uuids(1), before, "{}", world.logs());
+}
+
+/// D30, D75: the queue of a busy socket is empty only long after the peer had what was in it.
+#[test]
+fn a_barrier_ack_tells_that_the_network_has_a_write_of_protocol_a() {
+    let mut options = protocol(Protocol::A);
+    options.set("max-epoch-size", Some("1")).unwrap();
+    let mut world = World::synced(options);
+    world.hosts[0].network_is_busy = true;
+    let write = world.submit(0, write_of(3, 7));
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.hosts[0].node.log.len(), 0);
+    assert!(!world.logs().contains("not acked"), "{}", world.logs());
+}

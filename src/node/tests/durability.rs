@@ -1,6 +1,7 @@
 //! What must be durable, or known to both nodes, before somebody is told so; and that nothing
 //! stays behind when disk or peer go and come back.
 
+use super::giving_up::peer_detaches_unheard;
 use super::*;
 use crate::config::options::Protocol;
 
@@ -8,7 +9,7 @@ fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
 }
 
-fn meta_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
+pub(super) fn meta_cannot_be_written(device: Device, op: &DiskOp) -> Option<DiskFault> {
     let write = device == Device::Meta && matches!(op, DiskOp::Write { .. } | DiskOp::Flush);
     write.then_some(DiskFault::Os(5))
 }
@@ -318,4 +319,53 @@ fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
     assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
+}
+
+/// S31, I25: clients have seen what the peer's disk refused, when the own one is lost.
+#[test]
+fn a_disk_that_refused_what_clients_have_seen_is_not_shown_to_them() {
+    let mut world = World::synced(plain());
+    peer_detaches_unheard(&mut world);
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.cut();
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.join();
+    assert!(world.logs().contains("Can only connect to data with current UUID="), "{}", world.logs());
+    world.hosts[0].apply_al();
+    world.attach(0);
+    world.connect(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    world.assert_equal_disks();
+}
+
+/// The size of the device that a machine's superblock has, in sectors.
+fn noted_size(world: &World, host: usize) -> u64 {
+    let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
+    let at = layout.superblock_byte() as usize;
+    let block: [u8; 4096] = world.hosts[host].disk[at..at + 4096].try_into().unwrap();
+    Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512).unwrap().0.la_size.get()
+}
+
+/// M48, M81: a superblock with the size of bits that are not durable calls blocks good that nobody has compared.
+#[test]
+fn a_new_disk_has_a_size_only_once_its_bits_are_durable() {
+    let mut world = World::new(plain());
+    assert!(world.command(0, Command::NewMinor { volume: VOLUME, minor: 1 }).is_success());
+    world.hosts[0].keeps =
+        |device, op| device == Device::Meta && matches!(op, DiskOp::Write { fua: false, .. });
+    world.begin_attach(0, 999);
+    world.deliver_all();
+    assert_eq!((world.hosts[0].kept.len(), noted_size(&world, 0)), (1, 0), "{:?}", world.hosts[0].began);
+    world.release(0);
+    world.settle();
+    assert_ne!(noted_size(&world, 0), 0);
+    let began = &world.hosts[0].began;
+    let flush = began.iter().rposition(|op| op.starts_with("Meta Flush")).unwrap();
+    let bits =
+        began.iter().rposition(|op| op.starts_with("Meta Write") && op.contains("fua: false")).unwrap();
+    assert!(bits < flush, "{began:?}");
 }

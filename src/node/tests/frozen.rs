@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::options::{Fencing, OnNoDataAccessible};
 use crate::node::link::Features;
+use crate::node::worker::Work;
 
 /// A pair in sync whose Primary freezes its I/O when the peer is lost.
 fn fenced() -> World {
@@ -258,4 +259,31 @@ fn a_disk_that_came_back_while_frozen_leaves_no_marks_behind() {
     assert!(world.bits(0) > 0, "{}", world.logs());
     world.join();
     assert_settled(&mut world);
+}
+
+/// I18, T4: written here alone after the peer was lost and before I/O froze, with no generation that tells.
+#[test]
+fn what_was_begun_alone_before_io_froze_reaches_the_peer() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    world.write(0, 3, 2);
+    world.settle();
+    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // Its worker stands still.
+    world.cut();
+    let write = world.submit(0, write_of(4, 8));
+    world.deliver_all();
+    assert_eq!((world.hosts[0].disk[4 * 4096], world.reply(0, write)), (8, None), "{}", world.logs());
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.release(0);
+    world.join();
+    world.settle();
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
+    world.assert_equal_disks();
 }

@@ -1,6 +1,6 @@
 //! Copies that are given up by order of an administrator, here or at the peer: the other one is durable before.
 
-use super::durability::is_answered;
+use super::durability::{is_answered, meta_cannot_be_written};
 use super::*;
 use crate::node::rules::StateResult;
 use crate::node::state::{Conn, StateChange};
@@ -204,4 +204,70 @@ fn no_copy_is_given_up_for_a_disk_that_fails() {
     world.release(0);
     world.settle();
     assert!(world.hosts[1].state().contains(" UpToDate/"), "{}", world.logs());
+}
+
+/// Node 1 gives its disk up at once, and node 0 does not hear of it.
+pub(super) fn peer_detaches_unheard(world: &mut World) {
+    let data = world.hosts[0].node.link().data.expect("connected");
+    world.hosts[0].ends.get_mut(&data).expect("open").held = true;
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+    assert_eq!(world.hosts[0].state(), IN_SYNC[0]);
+}
+
+/// T17, T21, I3: the peer's disk is gone, or has refused a write, whatever it is called here.
+#[test]
+fn no_copy_is_given_up_for_a_disk_that_is_no_copy() {
+    for command in [invalidate(), Command::Detach { volume: VOLUME, force: false }] {
+        let mut world = World::synced(plain());
+        peer_detaches_unheard(&mut world);
+        world.write(0, 3, 7);
+        assert_eq!(world.hosts[0].state(), IN_SYNC[0]);
+        let outcome = world.command(0, command.clone());
+        assert_eq!(outcome.code, StateResult::NoUpToDateDisk.code(), "{command:?}\n{}", world.logs());
+        assert!(world.hosts[0].state().contains(" UpToDate/"), "{}", world.logs());
+    }
+}
+
+/// The peer knows it, though nothing was written yet.
+#[test]
+fn a_node_without_a_disk_does_not_agree_that_the_primary_gives_up_its_own() {
+    let mut world = World::synced(plain());
+    peer_detaches_unheard(&mut world);
+    let outcome = world.command(0, Command::Detach { volume: VOLUME, force: false });
+    assert_eq!(outcome.code, StateResult::CwFailedByPeer.code(), "{}", world.logs());
+    assert_eq!(world.hosts[0].state(), IN_SYNC[0]);
+}
+
+/// C11, A9: the disk that comes back is older than what its Primary wrote through the peer, which has not noted that
+/// yet.
+#[test]
+fn a_disk_that_comes_back_meets_the_generation_that_is_due() {
+    for fails in [true, false] {
+        let mut world = World::synced(plain());
+        world.write(0, 3, 1); // Something for node 1 to flush.
+        world.hosts[1].keeps = keeps_data_flushes;
+        world.input(1, Input::Command { id: CommandId(999), command: invalidate() }); // Its worker stands still.
+        assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+        world.deliver_all();
+        let late = world.submit(0, write_of(4, 8)); // Only node 1 will ever have it.
+        if fails {
+            world.hosts[0].fails = meta_cannot_be_written;
+        }
+        world.begin_attach(0, 998);
+        world.deliver_all();
+        assert!(world.hosts[1].state().contains(" UpToDate/"), "{}", world.logs());
+        world.hosts[0].fails = |_, _| None;
+        world.release(1);
+        world.settle();
+        assert_eq!(world.reply(0, late), Some(Ok(None)), "{}", world.logs());
+        if fails {
+            world.begin_attach(0, 997);
+            world.settle();
+        }
+        let logs = world.logs();
+        assert!(!logs.contains("rule 41") && !logs.contains("ProtocolError"), "{logs}");
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(world.hosts[0].disk[4 * 4096], 8);
+        world.assert_equal_disks();
+    }
 }

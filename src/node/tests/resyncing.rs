@@ -234,6 +234,32 @@ fn a_run_with_a_failed_block_leaves_its_bits_and_an_inconsistent_target() {
     world.assert_equal_disks();
 }
 
+/// D124: what could not be written in a run that was broken off says nothing of the next, however late it is heard.
+#[test]
+fn a_negative_ack_of_an_earlier_run_is_none_of_this_one() {
+    let mut world = joined(0..1);
+    let sends = |world: &World| {
+        let run = world.hosts[0].node.volumes[&VOLUME].resync.as_ref();
+        run.is_some_and(|run| !run.exchanges.is_empty())
+    };
+    world.step_until(sends);
+    world.hold(1, true);
+    world.hold(0, true);
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.hold(1, false);
+    world.hold(0, false);
+    world.settle();
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.step_until(sends);
+    let late = BlockAck { sector: Sector::new(0), block_id: BlockId::RESYNC, size: 4096, seq: 0 };
+    world.hear(0, true, Packet::NegAck(late), None);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
+    world.assert_equal_disks();
+}
+
 /// T12: refusals are answers. With a window of 16 blocks all of them are refused; the target goes on asking.
 #[test]
 fn refused_blocks_do_not_use_up_the_window() {

@@ -90,6 +90,7 @@ impl Life {
         if !self.world.is_up(host) && book.views[1 - host].disk == "UpToDate" {
             self.world.add_disk(host, book.volume.0, self.setup.new_disk());
             book.oracle.blank(host);
+            book.replaced[host] = true;
             self.blank[host] = true;
         }
     }

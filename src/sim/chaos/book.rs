@@ -38,6 +38,10 @@ pub(super) struct Book {
     promoted: [bool; 2],
     /// The power failed, and the copies were not the same since.
     bereft: [bool; 2],
+    /// This machine's program was killed, with what it had received and, without protocol C, was counted on.
+    shed: [bool; 2],
+    /// Its disk was replaced by a new one, once.
+    pub(super) replaced: [bool; 2],
     /// It had no disk for a while, and the copies were not the same since.
     diskless: [bool; 2],
     /// The administrator last gave its disk up in good order, with the peer's copy made sure of (T38).
@@ -70,6 +74,8 @@ impl Book {
             killed_primary: [false; 2],
             promoted: [false; 2],
             bereft: [false; 2],
+            shed: [false; 2],
+            replaced: [false; 2],
             diskless: [false; 2],
             detached: [false; 2],
             split_brain: false,
@@ -157,7 +163,7 @@ impl Book {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
-        if self.has_given_up(host) && before.is_good() && self.bereft[1 - host] {
+        if self.has_given_up(host) && before.is_good() && (self.bereft[1 - host] || self.shed[1 - host]) {
             self.oracle.gives_up(host, 1 - host); // Both copies failed, that of the peer first.
         }
         if view.disk != "UpToDate" || view.is_target() {
@@ -259,6 +265,7 @@ impl Book {
     /// The program of a machine was killed, and took with it what it had only received.
     pub(super) fn killed(&mut self, host: HostId, setup: &Setup) {
         self.oracle.killed(host);
+        self.shed[host] |= !setup.is_synchronous();
         if !setup.is_synchronous() && self.has_given_up(1 - host) {
             self.oracle.gives_up(1 - host, host); // Both failed: what had got to the disk is left.
         }
@@ -275,6 +282,7 @@ impl Book {
         self.crashed_primary = [false; 2];
         self.killed_primary = [false; 2];
         self.bereft = [false; 2];
+        self.shed = [false; 2];
         self.diskless = [false; 2];
         self.given_up = [false; 2];
         self.split_brain = false;

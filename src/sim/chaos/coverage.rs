@@ -47,6 +47,7 @@ impl Book {
             return Ok(false);
         }
         self.coverage.looked_at = looked_at;
+        self.check_new_disks(world)?;
         let differing = self.differing(&disks);
         if differing.is_empty() {
             return Ok(true);
@@ -66,6 +67,22 @@ impl Book {
                 self.views.each_ref().map(View::words)
             )),
         }
+    }
+
+    /// A new disk that was never compared with the other one marks all that was ever written (M48). What it lacks is
+    /// not always seen in what differs: the other one may not be there to differ from, or generations may tell.
+    fn check_new_disks(&self, world: &World) -> Result<(), String> {
+        for host in [0, 1] {
+            let view = &self.views[host];
+            if !self.replaced[host] || view.uuids[0] & !1 != Uuids::JUST_CREATED || !view.is_alone() {
+                continue;
+            }
+            let marked = |sector: u64| self.marked(world, sector)[host] != Some(false);
+            if let Some(sector) = self.oracle.sectors().find(|sector| !marked(*sector)) {
+                return Err(format!("the new disk of {host} does not mark sector {sector} (M48)"));
+            }
+        }
+        Ok(())
     }
 
     /// Both nodes are done with each other: connected, or each alone; or down. Writes whose epoch is not acked

@@ -28,6 +28,7 @@ mod marks;
 pub mod oracle;
 pub mod plan;
 pub mod reach;
+mod returning;
 mod script;
 mod settle;
 mod setup;

@@ -13,6 +13,9 @@ use super::failing::{
 };
 use super::marks::{full_sync_lost, new_primary_lost, resync_comes_to_nothing};
 use super::plan::{Action, Admin, Planned};
+use super::returning::{
+    attached_for_the_primary, back_before_the_generation, new_disk_lost, only_copy_given_up,
+};
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
@@ -57,6 +60,10 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 new_primary_lost,
     1 full_sync_lost,
     1 resync_comes_to_nothing,
+    1 new_disk_lost,
+    1 attached_for_the_primary,
+    1 back_before_the_generation,
+    1 only_copy_given_up,
 ];
 
 /// The names of the courses that a life may have in its plan.

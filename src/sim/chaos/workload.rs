@@ -232,7 +232,7 @@ impl Program {
                 (world.ask(client, Wish::Flush), Kind::Flush { then })
             }
             8 => {
-                let id = oracle.submit(first, count, true);
+                let id = oracle.submit(self.host, first, count, true);
                 if random.below(2) == 0 {
                     (world.ask(client, Wish::Trim { offset, len }), Kind::Trim)
                 } else {
@@ -241,7 +241,7 @@ impl Program {
                 }
             }
             kind => {
-                let id = oracle.submit(first, count, false);
+                let id = oracle.submit(self.host, first, count, false);
                 let (data, durable) = (Oracle::stamp(id, first, count), kind < 11);
                 let wish = match durable {
                     true => Wish::WriteDurably { offset, data: &data },

@@ -1,0 +1,127 @@
+//! Templates of disks that come and go while the other node has not heard of the last change, or has not noted it:
+//! see [`super::templates`].
+
+use super::cues::Cue;
+use super::plan::{Action, Admin, DiskError};
+use super::script::{Gap, Script};
+use super::setup::Setup;
+use super::workload::{Asked, Taste};
+
+/// M48: a new disk is lost again before anything else made its bits durable; the good one may be, too.
+pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::Cold]);
+    script.pause(100);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.lose_power(Gap::Soon, other);
+    script.act(Gap::Now, Action::Replace(other));
+    match script.way(3) {
+        0 => script.lose(Gap::Soon, primary),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.boot(Gap::Soon, other);
+    script.act(Gap::Soon, Action::PowerLoss { host: other, all: true });
+    script.act(Gap::Now, Action::Join);
+    script.boot(Gap::Soon, other);
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Later, primary);
+    }
+    script.wait_for_peace();
+}
+
+/// S90, I35: the Primary loses its disk while the other one is away and nobody has noticed; then it writes through a
+/// disk of the other one that was attached later, and gets its own back.
+pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.pause(50);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.lose(Gap::Now, other);
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    script.act(Gap::Soon, Action::Cut);
+    script.boot(Gap::Soon, other);
+    script.wait(Cue::Lonely(other), 500);
+    script.admin(Gap::Soon, other, Admin::Detach { force: false });
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Thawed(other), 5_000);
+    if script.way(4) == 0 {
+        script.jitter(20);
+    }
+    script.admin(Gap::Soon, other, Admin::Attach);
+    script.wait(Cue::Answered(Asked::Write), 2_000);
+    script.pause(100);
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, other),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
+
+/// A9, C11: the Primary writes through the other one, which has not got to noting that in a new generation, when the
+/// Primary's disk comes back, or tries to.
+pub(super) fn back_before_the_generation(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.pause(50);
+    script.wait(Cue::Unflushed(other), 200);
+    script.stall(Gap::Now, other, 1_500);
+    script.admin(Gap::Now, other, Admin::Invalidate);
+    script.admin(Gap::Soon, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    script.pause(50);
+    if script.way(2) == 0 {
+        let (host, times) = (primary, 1);
+        script.act(Gap::Now, Action::DiskErrors { host, meta: true, kind: DiskError::Write, times });
+    }
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait(Cue::Answered(Asked::Write), 2_000);
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, primary),
+        1 => script.lose(Gap::Soon, other),
+        _ => {}
+    }
+    script.act(Gap::Soon, Action::Mend(primary));
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.admin(Gap::Later, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T17, T21, I3: the other disk is gone, and has refused writes, but what it says of itself is late; the only copy is
+/// to be given up, or is lost, and the old one comes back.
+pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.pause(50);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.act(Gap::Now, Action::Silence(other));
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(other), 300);
+    script.act(Gap::Now, Action::Join);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    let force = script.way(3) == 0;
+    script.admin(Gap::Now, primary, Admin::Detach { force });
+    script.wait(Cue::Unfit(primary), 300);
+    if script.way(3) == 0 {
+        script.admin(Gap::Soon, other, Admin::Attach);
+    } else {
+        script.lose(Gap::Now, other);
+        script.boot(Gap::Soon, other);
+    }
+    script.wait(Cue::Answered(Asked::Write), 3_000);
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait_for_peace();
+}
