@@ -149,14 +149,17 @@ impl Node {
         self.activate(volume, Admitted { parked, hold });
     }
 
-    /// A range was released: writes that waited for it may start, in their order.
+    /// A range was released: what waited for it may start, in its order.
     pub(super) fn retry_waiting(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         if v.waiting.is_empty() {
             return;
         }
         for parked in std::mem::take(&mut v.waiting) {
-            self.start_write(volume, parked);
+            match parked.request {
+                Request::Read { extent } => self.start_read(volume, parked.id, extent),
+                _ => self.start_write(volume, parked),
+            }
         }
     }
 

@@ -8,10 +8,10 @@ use super::effect::{Device, DiskOp, ReplyError};
 use super::input::{Request, RequestId};
 use super::ranges::Holder;
 use super::request::extent_of;
-use super::state::{Conn, Disk};
+use super::state::{Conn, Disk, State};
 use super::tickets::Purpose;
 use super::transfer_log::{Kind, LocalLeg, NetLeg, Req, ReqKey};
-use super::volume::{Admitted, Volume};
+use super::volume::{Admitted, Parked, Volume};
 use super::worker::Work;
 use crate::buffer::Buf;
 use crate::config::options::Protocol;
@@ -28,8 +28,15 @@ impl Node {
     /// Routes a write that holds its range and, where there is a log, its extents.
     pub(super) fn route_write(&mut self, volume: VolumeId, admitted: Admitted, in_al: bool) {
         // The peer of a full sync that begins still has its data: a write that only this node has would be
-        // unknown to it, should it come back with them (T17).
-        let waits = |v: &Volume| v.state.is_suspended() || v.state.conn == Conn::StartingSyncS;
+        // unknown to it, should it come back with them (T17). While the own disk is compared with the peer's, a write
+        // that only the peer has would come behind its bitmap, and nobody would remember it, should that come to
+        // nothing (T33).
+        let waits = |v: &Volume| {
+            let State { conn, disk, .. } = v.state;
+            v.state.is_suspended()
+                || conn == Conn::StartingSyncS
+                || matches!(disk, Disk::Attaching | Disk::Negotiating)
+        };
         if self.volumes.get(&volume).is_some_and(waits) {
             return self.postpone(volume, admitted, in_al);
         }
@@ -219,8 +226,14 @@ impl Node {
 
     /// A read: from the local disk if that may serve it, else from the peer (D40, D41).
     pub(super) fn start_read(&mut self, volume: VolumeId, id: RequestId, extent: Extent) {
-        let Some(v) = self.volumes.get(&volume) else { return };
         let local = self.may_read_locally(volume, extent);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if v.state.disk == Disk::Inconsistent && v.ranges.written(extent) {
+            // The peer may have the write already that this disk has not: a read that it serves would see it, and
+            // a later one of a part that is in sync here would not (I25).
+            v.waiting.push_back(Parked { id, request: Request::Read { extent } });
+            return;
+        }
         let remote = v.state.pdsk == Disk::UpToDate && self.link().is_up();
         if !local && !remote {
             return self.fail_unrouted(volume, id);

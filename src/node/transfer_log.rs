@@ -426,6 +426,10 @@ impl TransferLog {
         self.close_epoch();
         self.sending = None;
         self.barriers.clear();
+        // What the peer called in sync on it may be out of sync by what it says on the next one.
+        if std::mem::take(&mut self.some_in_sync) {
+            self.slots.iter_mut().flatten().for_each(|req| req.net.in_sync = false);
+        }
     }
 }
 
@@ -496,6 +500,17 @@ mod tests {
             log.withdraw(0);
             assert_eq!(log.acked(0, count).is_ok(), fits, "{count}");
         }
+    }
+
+    /// T4: the bitmaps of the next connection decide, whatever a frozen write was told on this one.
+    #[test]
+    fn what_was_called_in_sync_is_forgotten_with_the_connection() {
+        let mut log = TransferLog::default();
+        let key = log.push(write());
+        log.set_in_sync(key);
+        assert!(log.get(key).is_some_and(|req| req.net.in_sync));
+        log.forget_connection();
+        assert!(log.get(key).is_some_and(|req| !req.net.in_sync));
     }
 
     /// I24

@@ -478,3 +478,31 @@ fn a_barrier_ack_tells_that_the_network_has_a_write_of_protocol_a() {
     assert_eq!(world.hosts[0].node.log.len(), 0);
     assert!(!world.logs().contains("not acked"), "{}", world.logs());
 }
+
+/// T33: it would come to the peer behind the bitmap, and neither node would mark it, should the attach come to nothing.
+#[test]
+fn a_write_that_waited_for_another_is_not_sent_while_the_own_disk_negotiates() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    world.hosts[1].keeps = writes_data;
+    let writes = [7, 8].map(|fill| world.submit(0, write_of(4, fill)));
+    world.settle();
+    let data = world.hosts[0].node.link().data.expect("connected");
+    world.hosts[0].ends.get_mut(&data).expect("open").held = true;
+    world.begin_attach(0, 999);
+    world.deliver_all();
+    assert!(world.hosts[0].state().contains(" Negotiating/"), "{}", world.logs());
+    world.hosts[0].said.clear();
+    world.release(1);
+    world.deliver_all();
+    assert_eq!(world.reply(0, writes[0]), Some(Ok(None)), "{}", world.logs());
+    let sent = world.hosts[0].said.iter().any(|packet| matches!(packet, Packet::Data { .. }));
+    assert!(!sent && world.hosts[0].state().contains(" Negotiating/"), "{}", world.logs());
+    world.hold(0, false);
+    world.settle();
+    assert_eq!(world.reply(0, writes[1]), Some(Ok(None)), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[0].disk[4 * 4096], 8);
+    world.assert_equal_disks();
+}

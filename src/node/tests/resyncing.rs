@@ -396,3 +396,36 @@ fn a_disk_that_is_attached_after_an_unheard_end_is_resynced() {
     world.assert_equal_disks();
     assert_eq!(world.bits(0), 0, "{}", world.logs());
 }
+
+/// I25: a write is on the peer and not here yet; a read of a block that only the peer has, and of that one, would see it.
+#[test]
+fn a_read_of_a_target_waits_for_the_writes_to_its_sectors() {
+    let mut world = World::synced(plain());
+    world.hosts[1].keeps =
+        |device, op| device == Device::Data && matches!(op, DiskOp::Read { offset: 0, .. });
+    assert!(world.command(0, Command::Invalidate { volume: VOLUME }).is_success());
+    let edge = |world: &World| {
+        (1..2038).find(|block| world.is_out_of_sync(0, block - 1) && !world.is_out_of_sync(0, *block))
+    };
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
+    for _ in 0..1_000 {
+        if edge(&world).is_some() || !world.step() {
+            break;
+        }
+    }
+    let block = edge(&world).expect("a block in sync behind one that is not");
+    world.hosts[0].keeps = writes_data;
+    let write = world.submit(0, write_of(block, 7));
+    world.deliver_all();
+    let extent = Extent::new(Sector::new((block - 1) * 8), 16).unwrap();
+    let read = world.submit(0, Request::Read { extent });
+    world.deliver_all();
+    assert_eq!((world.reply(0, write), world.reply(0, read)), (None, None), "{}", world.logs());
+    world.release(0);
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    world.release(1);
+    world.settle();
+    let data = world.reply(0, read).unwrap().unwrap().unwrap();
+    assert_eq!(data.bytes()[4096..], [7; 4096]);
+}

@@ -166,6 +166,10 @@ impl Book {
         if self.has_given_up(host) && before.is_good() && (self.bereft[1 - host] || self.shed[1 - host]) {
             self.oracle.gives_up(host, 1 - host); // Both copies failed, that of the peer first.
         }
+        let parts = before.is_good() || before.is_connected();
+        if !setup.is_received() && self.has_given_up(host) && !view.is_connected() && parts {
+            self.oracle.gives_up(host, 1 - host); // So did its copy and the link, which had what the peer lacks.
+        }
         if view.disk != "UpToDate" || view.is_target() {
             self.oracle.drops(host); // A disk that cannot be written, or is written by the peer's decision.
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::events::HostId;
 use super::life::Life;
-use super::reach::{Situation, Situations};
+use super::reach::{OnTheWay, Situation, Situations};
 use super::view::View;
 use super::workload::Asked;
 use crate::io::Op;
@@ -43,6 +43,8 @@ pub enum Cue {
     Secondary(HostId),
     /// This node is in the middle of this.
     Amid(HostId, Step),
+    /// This is on the way from this node, or to it.
+    OnTheWay(HostId, OnTheWay),
 }
 
 impl Life {
@@ -100,6 +102,7 @@ impl Life {
             Cue::Primary(host) => on(host, View::is_primary),
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
             Cue::Amid(host, step) => Situations::hold(&self.world, host, Situation::Step(step)),
+            Cue::OnTheWay(host, packet) => Situations::hold(&self.world, host, Situation::OnTheWay(packet)),
         }
     }
 

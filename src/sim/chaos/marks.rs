@@ -3,10 +3,12 @@
 
 use super::super::events::HostId;
 use super::cues::Cue;
-use super::plan::{Action, Admin};
+use super::plan::{Action, Admin, DiskError};
+use super::reach::OnTheWay;
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
+use crate::node::steps::Step;
 
 /// M86, M93: a node becomes Primary, perhaps without its disk, which it takes then; it writes at once, and loses
 /// its power. Nothing but the mark on its disk tells that this may differ from the peer's.
@@ -116,12 +118,19 @@ pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup
         }
     }
     if script.way(2) == 0 {
-        script.wait(Cue::Meeting(other), 500);
+        script.wait(Cue::OnTheWay(primary, OnTheWay::SyncUuid), 1_000);
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+        script.wait(Cue::Unfit(other), 100);
+        script.admin(Gap::Now, other, Admin::Attach);
+    } else {
+        if script.way(2) == 0 {
+            script.wait(Cue::Meeting(other), 500);
+        }
+        let host = if script.way(4) == 0 { primary } else { other };
+        let force = script.way(4) > 0;
+        script.admin(Gap::Soon, host, Admin::Detach { force });
+        script.admin(Gap::Soon, host, Admin::Attach);
     }
-    let host = if script.way(4) == 0 { primary } else { other };
-    let force = script.way(4) > 0;
-    script.admin(Gap::Soon, host, Admin::Detach { force });
-    script.admin(Gap::Soon, host, Admin::Attach);
     if script.way(2) == 0 {
         script.admin(Gap::Soon, other, Admin::Invalidate);
     }
@@ -131,4 +140,64 @@ pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup
         script.take_over();
         script.wait_for_peace();
     }
+}
+
+/// D90: what the peer has not acked is being written down in the bitmap, on a slow disk, while its extents leave the log
+/// of the Primary, which loses its power.
+pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.disk.al_extents = 2 + script.way(2) as u32;
+    setup.stragglers = Some(2);
+    setup.depth = setup.depth.max(2);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::Cold]);
+    script.pause(200);
+    if script.way(3) > 0 {
+        script.stall(Gap::Now, other, 400);
+    }
+    script.wait(Cue::Writing(other), 200);
+    script.pause(10);
+    match script.way(3) {
+        0 => script.part(Gap::Now),
+        1 => script.act(Gap::Now, Action::Break),
+        _ => script.lose(Gap::Now, other),
+    }
+    script.wait(Cue::Amid(primary, Step::BitmapPage), 3_000);
+    script.wait(Cue::Amid(primary, Step::LogBlock), 6);
+    match script.way(3) {
+        0 => script.wait(Cue::Answered(Asked::Write), 4),
+        _ => script.wait(Cue::Writing(primary), 4), // The block is on the medium.
+    }
+    script.lose_power(Gap::Now, primary);
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.act(Gap::Soon, Action::Join);
+    script.wait_for_peace();
+}
+
+/// I10, I14: what only the Primary has is in its log only, and I/O freezes, when its disk is given up for its metadata
+/// with other extents waiting to take their place.
+pub(super) fn log_of_a_failing_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", if script.way(4) > 0 { "A" } else { "C" });
+    setup.set("fencing", "resource-and-stonith");
+    setup.fences = false;
+    setup.disk.al_extents = 2; // A write may touch two.
+    setup.depth = setup.depth.max(3);
+    let primary = script.primary;
+    script.clients(&[Taste::Cold]);
+    script.pause(100);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.act(Gap::Now, Action::Cut);
+    script.wait(Cue::Answered(Asked::Write), 50);
+    script.pause(100);
+    let kind = if script.way(4) > 0 { DiskError::Flush } else { DiskError::Write };
+    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: true, kind, times: 1 });
+    script.wait(Cue::Unfit(primary), 3_000);
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Soon, primary);
+    }
+    script.act(Gap::Soon, Action::Join);
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait_for_peace();
 }

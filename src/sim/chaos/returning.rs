@@ -3,6 +3,7 @@
 
 use super::cues::Cue;
 use super::plan::{Action, Admin, DiskError};
+use super::reach::OnTheWay;
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
@@ -123,5 +124,47 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.wait(Cue::Answered(Asked::Write), 3_000);
     script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// I3: a node asks to give up its copy for the peer's, whose disk goes at that moment, or the connection (W196).
+pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.pause(50);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.jitter(20);
+    let (asks, goes) = if script.way(4) == 0 { (primary, other) } else { (other, primary) };
+    let parts = script.way(3) == 0;
+    if parts {
+        script.stall(Gap::Now, goes, 2_500); // They meet again before it has made its copy durable.
+    } else if script.way(2) == 0 {
+        script.slow(goes); // It is Failed for a while.
+    }
+    script.admin(Gap::Now, asks, Admin::Invalidate);
+    script.wait(Cue::OnTheWay(asks, OnTheWay::Request), 1_000);
+    if parts || script.way(2) == 0 {
+        script.pause(20); // The one that is asked makes its copy durable first.
+    }
+    if parts {
+        script.act(Gap::Now, Action::Break);
+        script.wait(Cue::Lonely(asks), 500);
+    } else {
+        script.admin(Gap::Now, goes, Admin::Detach { force: true });
+    }
+    if !parts && script.way(2) == 0 {
+        script.wait(Cue::Unfit(goes), 100);
+        script.admin(Gap::Now, goes, Admin::Attach);
+    }
+    script.wait(Cue::Unfit(asks), 200);
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, goes),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, goes);
+    script.admin(Gap::Later, goes, Admin::Attach);
     script.wait_for_peace();
 }

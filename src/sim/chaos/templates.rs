@@ -11,10 +11,13 @@ use super::failing::{
     late_refusal, older_disk_comes_back, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy,
     source_of_the_primary_lost, written_through_a_suspended_peer,
 };
-use super::marks::{full_sync_lost, new_primary_lost, resync_comes_to_nothing};
+use super::marks::{
+    full_sync_lost, log_of_a_failing_disk, new_primary_lost, page_under_way_lost, resync_comes_to_nothing,
+};
 use super::plan::{Action, Admin, Planned};
 use super::returning::{
-    attached_for_the_primary, back_before_the_generation, new_disk_lost, only_copy_given_up,
+    attached_for_the_primary, back_before_the_generation, both_given_up_at_once, new_disk_lost,
+    only_copy_given_up,
 };
 use super::script::{Gap, Script};
 use super::setup::Setup;
@@ -22,7 +25,7 @@ use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
 
 /// Of a hundred lives so many have a template.
-const SHARE: u64 = 55;
+const SHARE: u64 = 65;
 
 /// A course of events.
 type Template = fn(&mut Script<'_>, &mut Setup);
@@ -37,7 +40,7 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 lost_together_after_a_thaw,
     1 lost_between_ack_and_disk,
     2 disk_fails_before_the_flush,
-    1 late_refusal,
+    3 late_refusal,
     1 one_disk_of_a_resync_refuses,
     1 survivor_lost_as_source,
     1 killed_and_then_lost,
@@ -49,9 +52,9 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 slow_write_at_the_meeting,
     1 tail_around_a_break,
     1 one_place_around_a_break,
-    1 evictions_before_a_loss,
-    1 failing_disk_lost,
-    4 given_up_for_the_peer,
+    2 evictions_before_a_loss,
+    3 failing_disk_lost,
+    6 given_up_for_the_peer,
     1 older_disk_comes_back,
     1 failed_disk_of_the_peer,
     1 peer_refuses_the_only_copy,
@@ -59,11 +62,14 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 source_of_the_primary_lost,
     1 new_primary_lost,
     1 full_sync_lost,
-    1 resync_comes_to_nothing,
+    2 resync_comes_to_nothing,
     1 new_disk_lost,
     1 attached_for_the_primary,
     1 back_before_the_generation,
-    1 only_copy_given_up,
+    2 only_copy_given_up,
+    1 both_given_up_at_once,
+    3 page_under_way_lost,
+    1 log_of_a_failing_disk,
 ];
 
 /// The names of the courses that a life may have in its plan.

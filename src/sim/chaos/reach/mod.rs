@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 
 pub use class::Class;
 pub use holes::Group;
-pub use situation::{Situation, Situations};
+pub use situation::{OnTheWay, Situation, Situations};
 
 const ROWS: usize = situation::COUNT;
 const COLUMNS: usize = Class::ALL.len();
