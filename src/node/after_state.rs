@@ -103,8 +103,8 @@ impl Node {
     fn after_losing_peer_data(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
         if self.loses_peer_data(volume, old, new) {
             let suspended = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
-            let peer_writes_on = new.conn >= Conn::Connected && new.peer == Role::Primary;
-            if suspended && !peer_writes_on {
+            // With the peer there its disk may be back before I/O goes on, and was written past.
+            if suspended && new.conn < Conn::Connected {
                 if let Some(v) = self.volumes.get_mut(&volume) {
                     v.marks.new_uuid_due = true;
                 }

@@ -272,6 +272,12 @@ impl Bitmap {
         }
     }
 
+    /// Whether some page is being written.
+    #[must_use]
+    pub fn writes_any(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     /// Whether a write of the page has begun and not ended.
     #[must_use]
     pub fn is_writing(&self, page: u64) -> bool {

@@ -85,25 +85,24 @@ impl Node {
         let void = v.exchange != exchange || (!gate_closed && v.bitmap_sent_for == exchange);
         if void || !matches!(v.state.conn, Conn::WFBitMapS | Conn::WFBitMapT) || v.disk.is_none() {
             if gate_closed {
-                v.gate -= 1;
-                self.retry_parked = true;
+                self.open_gate(volume);
             }
             return None;
         }
         v.bitmap_sent_for = exchange;
-        if !gate_closed {
-            v.gate += 1;
-        }
         // A flush changes nothing, and may wait for barriers of another volume's writes, which go behind this.
-        if v.live > v.flushes.len() as u32 || waits {
+        let waits = waits || v.live > v.flushes.len() as u32;
+        if !gate_closed {
+            self.close_gate(volume);
+        }
+        if waits {
             return Some(Work::SendBitmap { volume, exchange, gate_closed: true });
         }
         if self.send_bitmap_piece(volume) {
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.bitmap_out = None;
-                v.gate -= 1;
             }
-            self.retry_parked = true;
+            self.open_gate(volume);
             return None;
         }
         self.link_mut().bitmap_unsent = true;
@@ -156,8 +155,21 @@ impl Node {
         }
     }
 
+    /// The barrier ack of an epoch tells that the network had its writes: that its queue is empty is told late, or
+    /// never on a busy socket (D30, D75).
+    pub(super) fn network_has_up_to(&mut self, epoch: u32) {
+        for key in std::mem::take(&mut self.link_mut().unsent) {
+            let Some(req) = self.log.get(key) else { continue };
+            if (req.epoch.wrapping_sub(epoch) as i32) > 0 {
+                self.link_mut().unsent.push(key);
+            } else {
+                self.network_has(key);
+            }
+        }
+    }
+
     /// The network has taken a write of protocol A: that is as good as received (D30).
-    pub(super) fn network_has(&mut self, key: ReqKey) {
+    fn network_has(&mut self, key: ReqKey) {
         // A negative ack, or an explicit one during a resync, may have come first.
         let Some(req) = self.log.get_mut(key).filter(|req| req.net.pending) else { return };
         req.net.pending = false;

@@ -105,7 +105,11 @@ impl Node {
         let volume = req.volume;
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let both_good = v.state.disk == Disk::UpToDate && v.state.pdsk == Disk::UpToDate;
-        if both_good && v.state.conn >= Conn::Connected && v.lacks_own_generation() {
+        if !both_good || v.state.conn < Conn::Connected {
+            return;
+        }
+        v.marks.peer_refused = true;
+        if v.lacks_own_generation() {
             v.marks.hold_unmirrored = true;
             self.worker.push(Work::NewGeneration { volume });
         }
@@ -339,7 +343,7 @@ impl Node {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let v = self.volumes.get(&req.volume);
             let mirrored = v.is_some_and(|v| v.state.mirrors_writes());
-            let has_disk = v.is_some_and(Volume::has_usable_disk);
+            let has_disk = v.is_some_and(|v| v.has_usable_disk() || v.state.disk == Disk::Negotiating);
             if req.completed {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };

@@ -20,7 +20,7 @@ impl Node {
         v.marks.io_error = true;
         let (state, path) = (v.state, v.disk.as_ref().map_or(String::new(), |d| d.facts.path.clone()));
         let policy = v.disk.as_ref().map(|disk| disk.options.on_io_error);
-        let is_only_copy = state.pdsk != Disk::UpToDate && !follows;
+        let is_only_copy = !v.peer_has_all() && !follows;
         if state.disk <= Disk::Failed || *fault == DiskFault::Gone {
             return;
         }
@@ -55,7 +55,7 @@ impl Node {
     /// after a crash (T21, I35).
     pub(super) fn refuse_when_durable(&mut self, volume: VolumeId, answer: Work) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let elsewhere = v.state.conn >= Conn::Connected && v.state.pdsk == Disk::UpToDate;
+        let elsewhere = v.state.conn >= Conn::Connected && v.peer_has_all();
         let usable = v.state.disk >= Disk::Inconsistent;
         let Some(disk) = v.disk.as_deref_mut().filter(|_| usable || elsewhere) else {
             return self.run_work(answer);

@@ -111,7 +111,7 @@ impl Node {
             (0..disk.bitmap.pages()).for_each(|page| disk.bitmap.force_write(page));
         }
         let pages: Vec<u64> = disk.bitmap.dirty_pages().collect();
-        let mut busy = false;
+        let mut busy = disk.bitmap.writes_any();
         for page in pages {
             busy |= !self.write_page(volume, page, PageFor::Work);
         }

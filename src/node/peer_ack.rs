@@ -163,10 +163,8 @@ impl Node {
             return self.protocol_error(&why);
         }
         self.shadow_barrier_acked(number);
+        self.network_has_up_to(number);
         for key in self.log.writes_up_to(number) {
-            if self.link().unsent.contains(&key) {
-                self.network_has(key); // Else it would not be on its way back: that the queue is empty is told late.
-            }
             let Some(req) = self.log.get_mut(key) else { continue };
             if req.net.used {
                 if req.net.pending {

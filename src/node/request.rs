@@ -157,9 +157,22 @@ impl Node {
         }
         for parked in std::mem::take(&mut v.waiting) {
             match parked.request {
-                Request::Read { extent } => self.start_read(volume, parked.id, extent),
+                Request::Read { extent } => self.restart_read(volume, parked.id, extent),
                 _ => self.start_write(volume, parked),
             }
+        }
+    }
+
+    /// A read that waited for a write starts, unless new requests have to wait by now.
+    fn restart_read(&mut self, volume: VolumeId, id: RequestId, extent: Extent) {
+        let wait = self.must_wait(volume);
+        match self.volumes.get_mut(&volume) {
+            Some(v) if wait => {
+                v.live -= 1;
+                v.postponed.push_back(Parked { id, request: Request::Read { extent } });
+                self.retry_parked = true;
+            }
+            _ => self.start_read(volume, id, extent),
         }
     }
 
@@ -211,7 +224,7 @@ impl Node {
         };
         let mut answers = Vec::new();
         // As for a write, one copy is enough (D21, D31).
-        let peer = v.state.pdsk == Disk::UpToDate;
+        let peer = v.peer_has_all();
         v.flushes.retain(|flush| match flush.local {
             Some(ok) if acked(flush.epoch) => {
                 answers.push((flush.id, ok || peer));

@@ -95,6 +95,8 @@ pub(super) struct Resync {
     pub(super) failed: u64,
     /// What must be durable before the first exchange is.
     pub(super) ready: bool,
+    /// Whether this node sends the blocks.
+    pub(super) source: bool,
     /// Number of this run: what is left of an earlier one must not be taken for its own.
     pub(super) run: u64,
     pub(super) exchanges: Vec<Exchange>,
@@ -130,6 +132,7 @@ impl Resync {
             progress: Progress::new(now, total),
             failed: 0,
             ready: false,
+            source: false,
             run,
             exchanges: Vec::new(),
             outdated: Vec::new(),
@@ -216,6 +219,7 @@ impl Volume {
         self.late_answers = 0; // They came before the P_SYNC_UUID of this run.
         self.resync_runs += 1;
         let mut resync = Resync::new(now, total, self.resync_runs);
+        resync.source = !target;
         resync.target.unmoved = !target && (same || self.state.conn == Conn::StartingSyncS);
         self.resync = Some(resync);
         total
@@ -385,7 +389,8 @@ impl Node {
         if let Some(resync) = v.resync.take() {
             v.counters.pe = v.counters.pe.saturating_sub(resync.unanswered);
             v.late_answers += resync.unanswered;
-            v.unsettled.extend(resync.exchanges.iter().map(|exchange| exchange.extent));
+            let sent = resync.exchanges.iter().filter(|_| resync.source);
+            v.unsettled.extend(sent.map(|exchange| exchange.extent));
             v.unsettled.truncate(MAX_DEFERRED);
         }
         v.ranges.release_resync();

@@ -167,10 +167,9 @@ impl Node {
             return self.protocol_error("a resync ack for sectors outside the device");
         };
         let late = v.unsettled.iter().position(|unsettled| *unsettled == extent);
-        if let Some(at) = late.filter(|_| !ok) {
+        if late.map(|at| v.unsettled.swap_remove(at)).is_some() && !ok {
             // It could not be written in an earlier run, whose ack was on its way behind the data of the other
             // socket. Were it one of this run after all, the target would say in the end that the block failed.
-            v.unsettled.swap_remove(at);
             return;
         }
         let exchange = v.resync.as_ref().and_then(|r| r.find(ack.sector)).filter(|x| x.extent == extent);

@@ -187,6 +187,8 @@ pub(super) struct Marks {
     pub(super) al_suspended: bool,
     /// Unmirrored writes are not answered before the new generation is durable (T17).
     pub(super) hold_unmirrored: bool,
+    /// The peer's disk has refused a write that is done here, and is still called UpToDate: it is no copy (T17, T21).
+    pub(super) peer_refused: bool,
     /// An I/O error was seen on this disk.
     pub(super) io_error: bool,
     /// The target of this run said it is done (T39).
@@ -316,9 +318,10 @@ impl Volume {
             self.late_answers = 0;
             self.unsettled.clear();
         }
-        if became(shows_peer) && !self.peer_lacks_writes(old) {
+        if became(shows_peer) && !self.marks.peer_refused {
             self.show_peer_data();
         }
+        self.marks.peer_refused &= new.pdsk == Disk::UpToDate && new.conn >= Conn::Connected;
         if became(meets_disk) {
             self.marks.target_unheard = false; // The UUIDs have told.
         }
@@ -334,11 +337,9 @@ impl Volume {
         }
     }
 
-    /// Whether, in this state, the peer's disk is called UpToDate and is not: it has refused writes, and the own
-    /// generation, which is not the peer's, tells what it lacks (T17, T21).
-    pub(super) fn peer_lacks_writes(&self, state: State) -> bool {
-        let both_good = state.disk == Disk::UpToDate && state.pdsk == Disk::UpToDate;
-        both_good && state.conn >= Conn::Connected && self.uuids()[1] != 0
+    /// Whether the peer's disk has all that this node's clients have been told.
+    pub(super) const fn peer_has_all(&self) -> bool {
+        matches!(self.state.pdsk, Disk::UpToDate) && !self.marks.peer_refused
     }
 
     /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones

@@ -196,14 +196,17 @@ impl Worker {
     }
 
     /// Takes out of the queue what may thaw the requests of all volumes: the first change of another volume's
-    /// state, or the handshake by which that comes.
+    /// state, or the handshake by which that comes, or the generation that this waits for.
     fn take_progress_of_another(&mut self, volume: VolumeId) -> Vec<Work> {
         let of_another = |at: usize| match (self.queue.get(at), self.queue.get(at + 1)) {
-            (Some(Work::AfterState { volume: v, .. } | Work::ReceiveState { volume: v, .. }), _)
-                if *v != volume =>
-            {
-                Some(at..at + 1)
-            }
+            (
+                Some(
+                    Work::AfterState { volume: v, .. }
+                    | Work::NewGeneration { volume: v }
+                    | Work::ReceiveState { volume: v, .. },
+                ),
+                _,
+            ) if *v != volume => Some(at..at + 1),
             (Some(Work::SetAllBits { volume: v }), Some(Work::ResumeHandshake { .. })) if *v != volume => {
                 Some(at..at + 3)
             }
@@ -211,6 +214,25 @@ impl Worker {
         };
         let progress = (0..self.queue.len()).find_map(of_another).unwrap_or(0..0);
         self.queue.drain(progress).collect()
+    }
+
+    /// Takes the packets out of the queue, in their order.
+    fn take_sends(&mut self) -> Vec<Work> {
+        let is_send = |work: &Work| matches!(work, Work::Send { .. } | Work::AwaitNetwork { .. });
+        if !self.queue.iter().any(is_send) {
+            return Vec::new();
+        }
+        let (sends, rest): (Vec<Work>, Vec<Work>) = self.queue.drain(..).partition(is_send);
+        self.queue = rest.into();
+        sends
+    }
+
+    /// Whether the data socket stands still until another volume's handshake can go on.
+    fn holds_up_for_another(&self, volume: VolumeId) -> bool {
+        self.queue.iter().any(|work| match work {
+            Work::ReceiveState { volume: v, .. } | Work::ResumeHandshake { volume: v, .. } => *v != volume,
+            _ => false,
+        })
     }
 
     /// Drops packets for a socket that is gone.
@@ -238,15 +260,18 @@ impl Node {
         self.worker.blocked = true;
     }
 
-    /// Puts a bitmap back that waits for requests. If they are frozen, what another volume's change sets
-    /// off goes first, and the full sync that its handshake has to note before: they may be what thaws them.
+    /// Puts a bitmap back that waits for requests. If they are frozen, or wait for what comes on the data socket, what
+    /// another volume's change sets off goes first, and what its handshake waits for: they may be what they need. So may
+    /// the packets that are queued behind it, of requests that were sent once more.
     fn let_thaw(&mut self, volume: VolumeId, wait: Work) {
         let frozen = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
-        let progress = if frozen { self.worker.take_progress_of_another(volume) } else { Vec::new() };
-        if progress.is_empty() {
+        let held_up = frozen || self.worker.holds_up_for_another(volume);
+        let mut first = if held_up { self.worker.take_progress_of_another(volume) } else { Vec::new() };
+        first.extend(self.worker.take_sends());
+        if first.is_empty() {
             self.block_on(wait);
         } else {
-            self.worker.push_front(progress.into_iter().chain([wait]).collect::<Vec<_>>());
+            self.worker.push_front(first.into_iter().chain([wait]).collect::<Vec<_>>());
         }
     }
 

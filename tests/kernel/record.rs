@@ -97,7 +97,12 @@ impl<'a> Record<'a> {
                 names = self.names.clone();
                 let earlier = std::mem::replace(&mut found, self.snapshot(title, &mut names));
                 let settled = wanted.as_ref().map_or(earlier == found, |wanted| *wanted == found);
-                settled.then_some(())
+                // What was logged and has not arrived yet counts as well.
+                let is_all = || {
+                    self.nodes.iter().for_each(|node| _ = node.whole_log());
+                    self.snapshot(title, &mut names.clone()) == found
+                };
+                (settled && is_all()).then_some(())
             },
             || {
                 format!("found:\n{}two kernels have:\n{}", self.snapshot(title, &mut self.names.clone()), {
@@ -107,7 +112,7 @@ impl<'a> Record<'a> {
         );
         self.names = names;
         for (seen, node) in self.resyncs_seen.iter_mut().zip(self.nodes) {
-            *seen = announced_resyncs(&node.whole_log()).len();
+            *seen = announced_resyncs(&node.log()).len();
         }
         println!("{:5} ms  {title}", start.elapsed().as_millis());
         self.trace += &found;

@@ -476,6 +476,7 @@ fn a_barrier_ack_tells_that_the_network_has_a_write_of_protocol_a() {
     world.settle();
     assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
     assert_eq!(world.hosts[0].node.log.len(), 0);
+    assert!(world.hosts[0].node.link().unsent.is_empty());
     assert!(!world.logs().contains("not acked"), "{}", world.logs());
 }
 

@@ -364,8 +364,8 @@ fn a_new_disk_has_a_size_only_once_its_bits_are_durable() {
     world.settle();
     assert_ne!(noted_size(&world, 0), 0);
     let began = &world.hosts[0].began;
-    let flush = began.iter().rposition(|op| op.starts_with("Meta Flush")).unwrap();
-    let bits =
-        began.iter().rposition(|op| op.starts_with("Meta Write") && op.contains("fua: false")).unwrap();
-    assert!(bits < flush, "{began:?}");
+    let first = |fua: &str| began.iter().position(|op| op.starts_with("Meta Write") && op.contains(fua));
+    let (bits, superblock) = (first("fua: false").unwrap(), first("fua: true").unwrap());
+    let flushed = began[bits..superblock].iter().any(|op| op.starts_with("Meta Flush"));
+    assert!(flushed, "{began:?}");
 }

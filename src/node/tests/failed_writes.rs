@@ -472,3 +472,22 @@ fn a_disk_that_could_not_note_its_failure_is_behind() {
         world.assert_equal_disks();
     }
 }
+
+/// T17, T21: what the peer refused only the own disk has, whatever the peer's is called when that fails.
+#[test]
+fn a_disk_that_has_what_the_peer_refused_stays_the_only_copy() {
+    let mut world = lenient();
+    super::giving_up::peer_detaches_unheard(&mut world);
+    world.write(0, 3, 7);
+    world.hosts[0].fails = data_cannot_be_written;
+    let failed = world.request(0, write_of(4, 8));
+    world.hosts[0].fails = |_, _| None;
+    assert_eq!(failed, Err(ReplyError::Io), "{}", world.logs());
+    assert!(world.hosts[0].state().contains(" UpToDate/"), "{}", world.logs());
+    world.hold(0, false);
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+}

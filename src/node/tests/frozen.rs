@@ -287,3 +287,54 @@ fn what_was_begun_alone_before_io_froze_reaches_the_peer() {
     assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
     world.assert_equal_disks();
 }
+
+/// I18: the same, of a peer that lost its disk only, and has it back before I/O goes on.
+#[test]
+fn what_was_begun_alone_before_io_froze_reaches_the_peers_disk() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 2);
+    world.settle();
+    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // Its worker stands still.
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.deliver_all();
+    let write = world.submit(0, write_of(4, 8));
+    world.deliver_all();
+    assert_eq!((world.hosts[0].disk[4 * 4096], world.reply(0, write)), (8, None), "{}", world.logs());
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.release(0);
+    world.settle();
+    world.hosts[1].apply_al();
+    world.attach(1);
+    world.settle();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
+    world.assert_equal_disks();
+}
+
+/// T41, I7: what was frozen is sent once more before the bitmap, which waits for it; a read that waits for the write
+/// waits on.
+#[test]
+fn a_frozen_write_of_a_target_goes_before_the_bitmap() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Invalidate { volume: VOLUME }).is_success());
+    world.step_until(|world| world.hosts[0].state().starts_with("SyncTarget"));
+    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Write { .. });
+    world.hold(0, true);
+    let write = world.submit(0, write_of(2000, 7));
+    let extent = Extent::new(Sector::new(16_000), 8).unwrap();
+    let read = world.submit(0, Request::Read { extent });
+    world.deliver_all();
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.release(0);
+    world.cut();
+    assert_eq!([write, read].map(|id| world.reply(0, id)), [None, None], "{}", world.logs());
+    world.join();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert!(world.reply(0, read).is_some_and(|answer| answer.is_ok()), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+}

@@ -70,6 +70,7 @@ impl Life {
         let now = self.world.now();
         self.books.iter_mut().for_each(|book| book.gone(host, now));
         self.tasks[host].clear();
+        self.barred[host] = false;
         self.pending[host] = None;
         self.end_programs(host);
         self.seen = None;

@@ -1,12 +1,14 @@
 //! Administrators: what they do on a machine, one thing after the other.
 
+use std::time::Duration;
+
 use super::super::events::HostId;
 use super::life::Life;
 use super::plan::Admin;
 use super::setup::{apply_al, create_md};
 use super::workload::Program;
 use crate::node::command::Command;
-use crate::units::VolumeId;
+use crate::units::{Moment, VolumeId};
 
 /// Something an administrator does on a machine.
 #[derive(Debug)]
@@ -20,8 +22,15 @@ pub(super) enum Task {
         discard_my_data: bool,
     },
     EndClients,
+    /// Until no client has a device open, or this long.
+    AwaitClosed(Option<Moment>),
+    /// Clients may come again.
+    LetIn,
     Command(Command),
 }
+
+/// A client whose requests are frozen does not go away.
+const CLOSING: Duration = Duration::from_millis(200);
 
 impl Life {
     /// What `up` does.
@@ -42,6 +51,9 @@ impl Life {
         if let Some(outcome) = self.pending[host].take().and_then(|pending| pending.outcome()) {
             self.say(|| format!("   {host}: {} {}", outcome.code, outcome.info.join("; ")));
         }
+        if self.awaits_closing(host) {
+            return Ok(false);
+        }
         let Some(task) = self.tasks[host].pop_front() else { return Ok(false) };
         if self.world.is_up(host) {
             self.say(|| format!("   {host}: {task:?}").chars().take(160).collect());
@@ -50,6 +62,17 @@ impl Life {
             self.observe()?;
         }
         Ok(true)
+    }
+
+    /// Whether the next thing is to wait for the clients, and they are still there.
+    fn awaits_closing(&mut self, host: HostId) -> bool {
+        let now = self.world.now();
+        let open =
+            self.world.core(host).is_some_and(|core| core.status().volumes.iter().any(|v| v.open_count > 0));
+        match self.tasks[host].front_mut() {
+            Some(Task::AwaitClosed(until)) => open && now < *until.get_or_insert(now.after(CLOSING)),
+            _ => false,
+        }
     }
 
     fn carry_out(&mut self, host: HostId, task: Task) -> Result<(), String> {
@@ -90,6 +113,12 @@ impl Life {
                 for program in self.programs.iter_mut().filter(|program| program.host == host) {
                     program.close(&mut self.world);
                 }
+                self.barred[host] = true;
+                None
+            }
+            Task::AwaitClosed(_) => None,
+            Task::LetIn => {
+                self.barred[host] = false;
                 None
             }
             Task::Command(command) if there => Some(self.world.start(host, command)),
@@ -115,8 +144,10 @@ impl Life {
                 each(|volume| Command::Primary { volume, force: true })
             }
             Admin::Demote => {
-                self.tasks[host].push_back(Task::EndClients);
-                each(|volume| Command::Secondary { volume })
+                self.tasks[host].extend([Task::EndClients, Task::AwaitClosed(None)]);
+                let mut tasks = each(|volume| Command::Secondary { volume });
+                tasks.push(Task::LetIn);
+                tasks
             }
             Admin::Detach { force } => {
                 self.books[usize::from(volume.0)].detached[host] = !force;

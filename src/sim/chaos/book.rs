@@ -163,12 +163,12 @@ impl Book {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
-        if self.has_given_up(host) && before.is_good() && (self.bereft[1 - host] || self.shed[1 - host]) {
+        if self.has_given_up(host) && before.is_good() && self.bereft[1 - host] {
             self.oracle.gives_up(host, 1 - host); // Both copies failed, that of the peer first.
         }
-        let parts = before.is_good() || before.is_connected();
-        if !setup.is_received() && self.has_given_up(host) && !view.is_connected() && parts {
-            self.oracle.gives_up(host, 1 - host); // So did its copy and the link, which had what the peer lacks.
+        if self.has_given_up(host) && self.loses_what_was_on_its_way(setup, host, before) {
+            let device = self.disk(world, 1 - host);
+            self.oracle.gives_up_what_lacks(host, 1 - host, device.data());
         }
         if view.disk != "UpToDate" || view.is_target() {
             self.oracle.drops(host); // A disk that cannot be written, or is written by the peer's decision.
@@ -212,6 +212,16 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// Whether a node that has given its disk up without protocol C just now lost with it what the peer never got: the
+    /// peer's program died with what it had received, or the link broke with what was sent. Once a generation of its
+    /// own tells of what the peer lacks, that is not shown to anybody who has seen it.
+    fn loses_what_was_on_its_way(&self, setup: &Setup, host: HostId, before: &View) -> bool {
+        let view = &self.views[host];
+        let parts = (before.is_good() && before.uuids[1] == 0) || before.is_connected();
+        let of_link = !setup.is_received() && !view.is_connected() && parts;
+        of_link || (before.is_good() && self.shed[1 - host])
     }
 
     /// This node's data is about to be overwritten: nothing that was promised may be lost by that,

@@ -69,8 +69,8 @@ impl Book {
         }
     }
 
-    /// A new disk that was never compared with the other one marks all that was ever written (M48). What it lacks is
-    /// not always seen in what differs: the other one may not be there to differ from, or generations may tell.
+    /// A new disk that was never compared with the other one marks all that some copy must have (M48). What it lacks
+    /// is not seen in what differs, as the generations tell of it all.
     fn check_new_disks(&self, world: &World) -> Result<(), String> {
         for host in [0, 1] {
             let view = &self.views[host];

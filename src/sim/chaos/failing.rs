@@ -64,6 +64,7 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
 /// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
 /// it has refused the write, and loses that its disk is not good any more (T21).
 pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
     let other = script.other;
@@ -123,6 +124,7 @@ pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut 
 /// T21: the Primary's disk is given up after a write that it could not take, and the power fails before the peer
 /// has heard of it.
 pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("on-io-error", "detach");
     let primary = script.primary;
     script.clients(&[Taste::All, Taste::OnePlace]);
@@ -149,6 +151,7 @@ pub(super) fn failing_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// T38, I3: the Primary gives up its copy for the peer's, or has to, and the peer is lost.
 pub(super) fn given_up_for_the_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     if script.way(3) == 0 {
@@ -216,6 +219,7 @@ fn last_writes_given_up(script: &mut Script<'_>) {
 
 /// S31, S37.7: a node whose disk is older than the peer's shows the peer's data, loses it, and gets its disk back.
 pub(super) fn older_disk_comes_back(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
@@ -273,6 +277,7 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
 
 /// I2, D30: the only disk is the peer's, and it cannot take what the peer has received.
 pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
     let (primary, other) = (script.primary, script.other);
@@ -294,6 +299,7 @@ pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Se
 
 /// T17: a Primary without a disk writes through a peer whose own I/O is suspended, and its old disk comes back.
 pub(super) fn written_through_a_suspended_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);

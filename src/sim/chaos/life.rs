@@ -50,6 +50,8 @@ pub(super) struct Life {
     pub(super) traits: Situations,
     /// A disk of this machine was replaced while it was down.
     pub(super) blank: [bool; 2],
+    /// No client may open the devices of this node now.
+    pub(super) barred: [bool; 2],
     /// The aimed faults, and whether they come before the plan.
     pub(super) aims: Vec<Aim>,
     aims_first: bool,
@@ -109,6 +111,7 @@ impl Life {
             reach: Reach::default(),
             traits,
             blank: [false; 2],
+            barred: [false; 2],
             aims,
             aims_first: seed % 8 < 6,
             aim: None,
@@ -274,7 +277,7 @@ impl Life {
             let book = &mut self.books[usize::from(program.volume.0)];
             let view = &book.views[host];
             let facts = Facts {
-                open: view.is_primary(),
+                open: view.is_primary() && !self.barred[host],
                 copies: book.certain_copies(host, &self.setup),
                 good: book.good_copies(host, self.world.now(), &self.setup),
                 written: self.setup.is_synchronous(),

@@ -13,6 +13,7 @@ use crate::node::steps::Step;
 /// M86, M93: a node becomes Primary, perhaps without its disk, which it takes then; it writes at once, and loses
 /// its power. Nothing but the mark on its disk tells that this may differ from the peer's.
 pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     let new = if script.way(2) == 0 { primary } else { other };
@@ -104,6 +105,7 @@ pub(super) fn full_sync_lost(script: &mut Script<'_>, setup: &mut Setup) {
 /// W199: what begins a resync comes to nothing, as a disk is given up meanwhile; its packets arrive when the disk
 /// is back, and another one begins.
 pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
     setup.set("fencing", "dont-care");
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
@@ -148,7 +150,9 @@ pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     setup.disk.al_extents = 2 + script.way(2) as u32;
     setup.stragglers = Some(2);
-    setup.depth = setup.depth.max(2);
+    setup.depth = setup.depth.max(4);
+    setup.set("protocol", "C");
+    setup.separate_meta |= script.way(4) > 0;
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::Cold]);
     script.pause(200);
@@ -157,16 +161,16 @@ pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.wait(Cue::Writing(other), 200);
     script.pause(10);
-    match script.way(3) {
-        0 => script.part(Gap::Now),
-        1 => script.act(Gap::Now, Action::Break),
-        _ => script.lose(Gap::Now, other),
+    if script.way(3) == 0 {
+        script.lose(Gap::Now, other);
+    } else {
+        script.act(Gap::Now, Action::Break);
     }
     script.wait(Cue::Amid(primary, Step::BitmapPage), 3_000);
     script.wait(Cue::Amid(primary, Step::LogBlock), 6);
     match script.way(3) {
         0 => script.wait(Cue::Answered(Asked::Write), 4),
-        _ => script.wait(Cue::Writing(primary), 4), // The block is on the medium.
+        _ => script.wait(Cue::Writing(primary), 4),
     }
     script.lose_power(Gap::Now, primary);
     script.boot(Gap::Soon, other);
@@ -178,7 +182,8 @@ pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
 /// I10, I14: what only the Primary has is in its log only, and I/O freezes, when its disk is given up for its metadata
 /// with other extents waiting to take their place.
 pub(super) fn log_of_a_failing_disk(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("protocol", if script.way(4) > 0 { "A" } else { "C" });
+    setup.volumes = 1;
+    setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
     setup.set("fencing", "resource-and-stonith");
     setup.fences = false;
     setup.disk.al_extents = 2; // A write may touch two.

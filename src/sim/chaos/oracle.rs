@@ -231,6 +231,24 @@ impl Oracle {
         }
     }
 
+    /// A copy is given up together with what was on its way to the other one: that is what its device has.
+    pub fn gives_up_what_lacks(&mut self, host: HostId, other: HostId, device: &Device) {
+        self.tick += 1;
+        let mut bytes = [0; SECTOR];
+        let of_other = self.copies[other].clone();
+        for (sector, must) in std::mem::take(&mut self.copies[host]) {
+            let there = device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
+                && self.check(sector, &bytes, must.now).is_ok();
+            let kept = if there {
+                Must { seen: 0, ..must }
+            } else {
+                let then = of_other.get(&sector).copied().unwrap_or_default();
+                Must { now: must.now.min(then.now), durable: must.durable.min(then.durable), seen: 0 }
+            };
+            self.copies[host].insert(sector, kept);
+        }
+    }
+
     /// Both copies turned out to be the same.
     pub fn equal(&mut self) {
         self.tick += 1;
@@ -243,6 +261,7 @@ impl Oracle {
     }
 
     /// A client read this, which it `asked` for then, when the copy had to have that (I25), if that was not lost since.
+    /// The other node may be Primary as well, with `rivals` there.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -253,6 +272,7 @@ impl Oracle {
         bytes: &[u8],
         then: &Snapshot,
         asked: u64,
+        rivals: bool,
     ) -> Result<(), String> {
         self.tick += 1;
         for (sector, bytes) in (first..).zip(bytes.chunks_exact(SECTOR)) {
@@ -260,7 +280,8 @@ impl Oracle {
             let still = self.copies[host].get(&sector).copied().unwrap_or_default();
             let newest = self.check(sector, bytes, must.now.min(still.now).max(must.seen.min(still.seen)))?;
             // An answer may be older than the loss of what it tells.
-            if asked > self.unseen_at[host] && !self.is_under_way_elsewhere(host, newest) {
+            let early = rivals && self.is_under_way_elsewhere(host, newest);
+            if asked > self.unseen_at[host] && !early {
                 let seen = &mut self.copies[host].entry(sector).or_default().seen;
                 *seen = (*seen).max(newest);
             }
@@ -417,7 +438,7 @@ mod tests {
         let then = oracle.snapshot(0);
         {
             let asked = oracle.asked();
-            oracle.read(0, 5, &content(id, 5), &then, asked).is_ok()
+            oracle.read(0, 5, &content(id, 5), &then, asked, true).is_ok()
         }
     }
 
@@ -482,7 +503,7 @@ mod tests {
         assert!(!reads(&mut oracle, first));
         oracle.lost_power(0);
         assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
-        assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone(), 0).is_err());
+        assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone(), 0, false).is_err());
     }
 
     #[test]
@@ -496,10 +517,10 @@ mod tests {
                 oracle.killed(0);
             }
             let then = oracle.snapshot(0);
-            assert!(oracle.read(0, 5, &[0; SECTOR], &then, 0).is_ok(), "it may be in memory only");
+            assert!(oracle.read(0, 5, &[0; SECTOR], &then, 0, false).is_ok(), "it may be in memory only");
             oracle.arrived(0);
             let then = oracle.snapshot(0);
-            assert_eq!(oracle.read(0, 5, &[0; SECTOR], &then, 0).is_ok(), dies);
+            assert_eq!(oracle.read(0, 5, &[0; SECTOR], &then, 0, false).is_ok(), dies);
         }
     }
 
@@ -509,10 +530,10 @@ mod tests {
         let first = oracle.submit(0, 5, 1, false);
         oracle.done(first, [0], false);
         let then = oracle.snapshot(0);
-        assert!(oracle.read(0, 5, &content(7, 5), &then, 0).is_err());
-        assert!(oracle.read(0, 6, &content(first, 6), &then, 0).is_err());
+        assert!(oracle.read(0, 5, &content(7, 5), &then, 0, false).is_err());
+        assert!(oracle.read(0, 6, &content(first, 6), &then, 0, false).is_err());
         let mut torn = content(first, 5);
         torn[300] ^= 1;
-        assert!(oracle.read(0, 5, &torn, &then, 0).is_err());
+        assert!(oracle.read(0, 5, &torn, &then, 0, false).is_err());
     }
 }

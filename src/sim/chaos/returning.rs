@@ -19,7 +19,7 @@ pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     script.act(Gap::Now, Action::Replace(other));
     match script.way(3) {
         0 => script.lose(Gap::Soon, primary),
-        1 => script.part(Gap::Soon),
+        1 => script.act(Gap::Soon, Action::Cut),
         _ => {}
     }
     script.boot(Gap::Soon, other);
@@ -37,6 +37,7 @@ pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
 /// disk of the other one that was attached later, and gets its own back.
 pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
+    setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.pause(50);
@@ -72,14 +73,16 @@ pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setu
 /// Primary's disk comes back, or tries to.
 pub(super) fn back_before_the_generation(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("protocol", "C");
+    setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.clients(&[Taste::OnePlace, Taste::Durable]);
     script.pause(50);
     script.wait(Cue::Unflushed(other), 200);
     script.stall(Gap::Now, other, 1_500);
     script.admin(Gap::Now, other, Admin::Invalidate);
     script.admin(Gap::Soon, primary, Admin::Detach { force: true });
     script.wait(Cue::Unfit(primary), 300);
+    script.wait(Cue::OnTheWay(primary, OnTheWay::Write), 200);
     script.pause(50);
     if script.way(2) == 0 {
         let (host, times) = (primary, 1);
@@ -104,6 +107,7 @@ pub(super) fn back_before_the_generation(script: &mut Script<'_>, setup: &mut Se
 pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("protocol", "C");
     setup.set("fencing", "dont-care");
+    setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.pause(50);
@@ -130,6 +134,7 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
 /// I3: a node asks to give up its copy for the peer's, whose disk goes at that moment, or the connection (W196).
 pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
+    setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
     script.pause(50);
@@ -138,7 +143,8 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
     let (asks, goes) = if script.way(4) == 0 { (primary, other) } else { (other, primary) };
     let parts = script.way(3) == 0;
     if parts {
-        script.stall(Gap::Now, goes, 2_500); // They meet again before it has made its copy durable.
+        let ms = 2_000 + script.way(1_000) as u32; // They meet again before that.
+        script.act(Gap::Now, Action::Stall(goes, ms));
     } else if script.way(2) == 0 {
         script.slow(goes); // It is Failed for a while.
     }
@@ -150,6 +156,7 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
     if parts {
         script.act(Gap::Now, Action::Break);
         script.wait(Cue::Lonely(asks), 500);
+        script.wait(Cue::Thawed(asks), 2_000);
     } else {
         script.admin(Gap::Now, goes, Admin::Detach { force: true });
     }

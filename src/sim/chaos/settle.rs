@@ -71,7 +71,7 @@ impl Life {
         // What still waits gets its chance before; then nobody needs a Primary.
         for host in [0, 1] {
             match round {
-                3 => self.tasks[host].push_back(Task::EndClients),
+                3 => self.tasks[host].extend([Task::EndClients, Task::AwaitClosed(None), Task::LetIn]),
                 4.. if self.books.iter().any(|book| book.views[host].is_primary()) => {
                     self.order(host, Admin::Demote, 0);
                 }

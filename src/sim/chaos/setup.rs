@@ -107,9 +107,8 @@ impl Setup {
 
     /// Changes an option of the net or disk section, whose values are known to be in range.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        if self.net.set(name, Some(value)).is_err() {
-            let _ = self.disk.set(name, Some(value)).or_else(|_| self.resource.set(name, Some(value)));
-        }
+        let set = self.net.set(name, Some(value)).or_else(|_| self.disk.set(name, Some(value)));
+        debug_assert!(set.is_ok(), "{name} {value}");
     }
 
     /// There is one Primary at any time.

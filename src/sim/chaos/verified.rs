@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admin::Task;
 use super::book::Book;
 use super::life::Life;
+use super::view::View;
 use crate::node::command::Command;
 use crate::units::{BLOCK_SECTORS, BitIndex, SECTOR_BYTES, Sector, VolumeId};
 
@@ -27,6 +28,9 @@ impl Life {
         // allowed the nodes agree on nothing then (V2).
         let primary = |host: usize| self.books.iter().any(|book| book.views[host].is_primary());
         let at_odds = !self.setup.two_primaries && primary(0) && primary(1);
+        if at_odds && self.books.iter().any(|book| book.views.iter().all(View::is_primary)) {
+            return Err("both nodes are Primary of one volume, and only one may be".into());
+        }
         if self.books.iter().any(marked) || at_odds || random.below(ONE_IN) != 0 {
             return Ok(()); // A failed discard, or an invalidate, may have left bits, or is about to.
         }

@@ -296,7 +296,7 @@ impl Program {
         match kind {
             Kind::Read { first, then, asked } => {
                 oracle
-                    .read(host, first, &answer.data, &then, asked)
+                    .read(host, first, &answer.data, &then, asked, facts.two_primaries)
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
             Kind::Write { id, durable } => {

@@ -88,7 +88,12 @@ impl Class {
     /// Of what an administrator is about to do; `None` if the node hears nothing of it, or nothing new.
     pub(in super::super) const fn of_task(task: &Task) -> Option<Self> {
         match task {
-            Task::Make | Task::NewMinor(_) | Task::CreateMd(_) | Task::EndClients => None,
+            Task::Make
+            | Task::NewMinor(_)
+            | Task::CreateMd(_)
+            | Task::EndClients
+            | Task::AwaitClosed(_)
+            | Task::LetIn => None,
             Task::Attach(_) => Some(Self::Disks),
             Task::Connect { .. } => Some(Self::Connections),
             Task::Command(command) => match command {
