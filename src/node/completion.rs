@@ -40,11 +40,14 @@ impl Node {
         }
     }
 
-    /// A read of the local disk failed: a later resync rewrites the bad blocks (D46).
+    /// A read of the local disk failed: a later resync rewrites the bad blocks (D46). A target that has the bitmap
+    /// already hears of it: it would not hear of the next write there, whose bits are set (D17).
     fn local_read_failed(&mut self, key: ReqKey, fault: &DiskFault) {
         let Some(req) = self.log.get(key) else { return };
         let (volume, extent) = (req.volume, req.extent);
-        if let Some(v) = self.volumes.get_mut(&volume) {
+        if self.volumes.get(&volume).is_some_and(|v| v.state.announces_writes()) {
+            self.announce(volume, extent);
+        } else if let Some(v) = self.volumes.get_mut(&volume) {
             v.set_out_of_sync(extent);
         }
         self.read_fault(volume, fault, "a read");
@@ -202,9 +205,15 @@ impl Node {
         let Some(req) = self.log.get(key) else { return };
         let (id, volume, extent, ok) = (req.id, req.volume, req.extent, req.succeeded());
         if !ok {
+            let failed_here = req.local == LocalLeg::Done { ok: false };
             self.log.remove(key);
             if let Some(v) = self.volumes.get_mut(&volume) {
                 v.live -= 1;
+            }
+            let frozen = self.volumes.get(&volume).is_some_and(|v| v.state.is_suspended());
+            if failed_here && !frozen && self.may_read_locally(volume, extent) {
+                self.retry_parked = true;
+                return self.reply(id, Err(ReplyError::Io)); // The only good disk, with pass_on: it would fail again.
             }
             // From admission again: another path serves it, or it fails there.
             let request = Request::Read { extent };

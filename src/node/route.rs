@@ -121,7 +121,7 @@ impl Node {
     }
 
     /// Sets the bits of a write that is announced only, before anything else (D17).
-    fn announce(&mut self, volume: VolumeId, extent: Extent) {
+    pub(super) fn announce(&mut self, volume: VolumeId, extent: Extent) {
         let new_bits = self.mark_out_of_sync(volume, extent);
         if new_bits > 0 {
             let packet =

@@ -491,3 +491,31 @@ fn a_disk_that_has_what_the_peer_refused_stays_the_only_copy() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);
 }
+
+/// D17, D46: the bits of a failed read are set when the block is written; the target has the bitmap already.
+#[test]
+fn a_block_that_could_not_be_read_is_announced_to_a_target_that_has_the_bitmap() {
+    let mut world = lenient();
+    world.cut();
+    world.write(0, 3, 7);
+    world.hosts[1].slow_handlers = true;
+    world.hosts[0].slow_handlers = true;
+    world.join();
+    assert!(world.hosts[0].state().starts_with("WFBitMapS"), "{}", world.logs());
+    world.hosts[0].fails = |device, op| {
+        (device == Device::Data && matches!(op, DiskOp::Read { .. })).then_some(DiskFault::Os(5))
+    };
+    let extent = Extent::new(Sector::new(40), 8).unwrap();
+    let read = world.submit(0, Request::Read { extent });
+    world.deliver_all();
+    assert_eq!(world.reply(0, read), Some(Err(ReplyError::Io)), "{}", world.logs());
+    world.hosts[0].fails = |_, _| None;
+    let write = world.submit(0, write_of(5, 9));
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    [0, 1].into_iter().for_each(|host| world.end_handlers(host));
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[5 * 4096], 9);
+    world.assert_equal_disks();
+}

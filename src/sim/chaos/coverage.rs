@@ -37,7 +37,7 @@ impl Book {
     /// # Errors
     /// Where nobody knows of a difference.
     pub(super) fn check_coverage(&mut self, world: &World) -> Result<bool, String> {
-        if !self.is_at_rest(world) {
+        if self.tampered || !self.is_at_rest(world) {
             return Ok(false);
         }
         let disks = [0, 1].map(|host| self.disk(world, host));
