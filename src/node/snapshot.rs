@@ -39,6 +39,12 @@ impl Node {
         }
     }
 
+    /// Whether some client has a device open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.volumes.values().any(|v| v.open_count > 0)
+    }
+
     /// Whether the node knows of a block that its peer's copy may differ; `None` without a disk.
     #[must_use]
     pub fn out_of_sync(&self, volume: VolumeId, block: BitIndex) -> Option<bool> {

@@ -7,6 +7,7 @@ use super::life::Life;
 use super::plan::Admin;
 use super::setup::{apply_al, create_md};
 use super::workload::Program;
+use crate::node::Node;
 use crate::node::command::Command;
 use crate::units::{Moment, VolumeId};
 
@@ -67,10 +68,11 @@ impl Life {
     /// Whether the next thing is to wait for the clients, and they are still there.
     fn awaits_closing(&mut self, host: HostId) -> bool {
         let now = self.world.now();
-        let open =
-            self.world.core(host).is_some_and(|core| core.status().volumes.iter().any(|v| v.open_count > 0));
         match self.tasks[host].front_mut() {
-            Some(Task::AwaitClosed(until)) => open && now < *until.get_or_insert(now.after(CLOSING)),
+            Some(Task::AwaitClosed(until)) => {
+                let open = self.world.core(host).is_some_and(Node::is_open);
+                open && now < *until.get_or_insert(now.after(CLOSING))
+            }
             _ => false,
         }
     }
