@@ -32,7 +32,7 @@ impl Node {
             state_sent: link.state_sent,
             negotiated: v.and_then(|v| v.negotiated).unwrap_or((Disk::Diskless, Disk::DUnknown)),
             exposed_is_current: v.is_some_and(|v| v.exposed_uuid == v.uuids()[0]),
-            peer_lacks_writes: v.is_some_and(|v| v.marks.peer_refused),
+            peer_refused: v.is_some_and(|v| v.marks.peer_refused),
         }
     }
 

@@ -282,8 +282,7 @@ impl Node {
             disk.bitmap.resize(end, true);
             disk.shadow.resize(end);
             disk.dirty = true;
-            self.worker.push(Work::WriteBitmap { volume, all: false });
-            self.worker.push(Work::SyncMeta { volume });
+            self.worker.push(Work::SyncMeta { volume }); // Behind the bits of that size (M81).
         }
         let text = format!("size = {} KB ({} sectors)", end.get() / 2, end.get());
         self.say(LogLevel::Info, Some(volume), text);

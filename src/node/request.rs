@@ -157,22 +157,22 @@ impl Node {
         }
         for parked in std::mem::take(&mut v.waiting) {
             match parked.request {
-                Request::Read { extent } => self.restart_read(volume, parked.id, extent),
+                Request::Read { extent } => self.restart_read(volume, parked, extent),
                 _ => self.start_write(volume, parked),
             }
         }
     }
 
     /// A read that waited for a write starts, unless new requests have to wait by now.
-    fn restart_read(&mut self, volume: VolumeId, id: RequestId, extent: Extent) {
+    fn restart_read(&mut self, volume: VolumeId, parked: Parked, extent: Extent) {
         let wait = self.must_wait(volume);
         match self.volumes.get_mut(&volume) {
             Some(v) if wait => {
                 v.live -= 1;
-                v.postponed.push_back(Parked { id, request: Request::Read { extent } });
+                v.postponed.push_back(parked);
                 self.retry_parked = true;
             }
-            _ => self.start_read(volume, id, extent),
+            _ => self.start_read(volume, parked.id, extent),
         }
     }
 

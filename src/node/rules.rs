@@ -43,7 +43,7 @@ pub struct Context {
     /// current UUID in the metadata, all 64 bits.
     pub exposed_is_current: bool,
     /// The peer's disk refused writes that the own one has, and is still called UpToDate.
-    pub peer_lacks_writes: bool,
+    pub peer_refused: bool,
 }
 
 impl Default for Context {
@@ -61,7 +61,7 @@ impl Default for Context {
             state_sent: false,
             negotiated: (Disk::Diskless, Disk::DUnknown),
             exposed_is_current: false,
-            peer_lacks_writes: false,
+            peer_refused: false,
         }
     }
 }
@@ -437,7 +437,7 @@ mod tests {
                 state_sent: flag(6),
                 negotiated: (Disk::ALL[disk as usize], Disk::ALL[pdsk as usize]),
                 exposed_is_current: flag(7),
-                peer_lacks_writes: flag(8),
+                peer_refused: flag(8),
             }
         })
     }

@@ -244,6 +244,12 @@ impl World {
         self.attach_disk(host, DISK_BYTES as u64, MetaPlace::Internal);
     }
 
+    /// Applies the activity log and attaches the disk.
+    fn reattach(&mut self, host: usize) {
+        self.hosts[host].apply_al();
+        self.attach(host);
+    }
+
     fn attach_command(&self, data_bytes: u64, meta: MetaPlace) -> Command {
         let options = Box::new(self.disk_options.clone());
         Command::Attach { volume: VOLUME, disk: facts(data_bytes, meta), options }

@@ -245,7 +245,7 @@ impl Node {
         if decided.full_sync {
             self.worker.push(Work::SetAllBits { volume });
         }
-        // The superblock says "attached" before any I/O (M93), and a grown bitmap is on disk.
+        // The superblock says "attached" before any I/O (M93), and the bits that were set are on disk.
         self.close_gate(volume);
         self.worker.push(Work::WriteBitmap { volume, all: false });
         self.worker.push(Work::SyncMeta { volume });

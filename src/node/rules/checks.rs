@@ -128,7 +128,7 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
             R::InTransientState,
         ),
         // Ours: the own copy is the only one, whatever the peer's is called (T17, T21).
-        (ctx.peer_lacks_writes && (ns.disk < os.disk || ns.conn == Conn::StartingSyncT), R::NoUpToDateDisk),
+        (ctx.peer_refused && (ns.disk < os.disk || ns.conn == Conn::StartingSyncT), R::NoUpToDateDisk),
         // Ours: a Primary gives its copy up for one that is not here, which it has not heard yet.
         (
             os.conn >= Conn::Connected

@@ -207,8 +207,7 @@ fn a_detach_waits_for_what_is_on_the_disk() {
     assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
     assert_eq!(world.reply(0, write), Some(Ok(None)), "the peer has it\n{}", world.logs());
     world.write(0, 3, 8);
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
@@ -355,8 +354,7 @@ fn an_old_disk_that_meets_a_primary_without_one_is_not_called_good() {
     assert!(world.hosts[1].state().contains(" Outdated/"), "{}", world.logs());
     assert!(!world.logs().contains("disk( Outdated -> UpToDate )"), "{}", world.logs());
     assert_eq!(world.uuids(1), before, "{}", world.logs());
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.connect(0);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
@@ -422,14 +420,12 @@ fn a_disk_that_is_attached_for_a_primary_without_one_makes_a_generation() {
     world.cut();
     assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
     world.join();
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.settle();
     let [current, bitmap, ..] = world.uuids(1);
     assert!(current & !1 != before && bitmap & !1 == before, "{}", world.logs());
     world.write(0, 3, 7);
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(world.hosts[0].disk[3 * 4096], 7);

@@ -74,8 +74,7 @@ fn a_disk_may_come_back_before_the_writes_of_its_last_life_are_settled() {
     world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Flush);
     world.write(0, 3, 7);
     assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.release(1);
     world.settle();
     let both =
@@ -293,8 +292,7 @@ fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answer
     world.cut();
     world.join();
     world.hosts[1].fails = |_, _| None;
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
@@ -329,12 +327,10 @@ fn a_disk_that_refused_what_clients_have_seen_is_not_shown_to_them() {
     world.write(0, 3, 7);
     assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
     world.cut();
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.join();
     assert!(world.logs().contains("Can only connect to data with current UUID="), "{}", world.logs());
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.connect(0);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);

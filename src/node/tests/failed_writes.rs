@@ -300,8 +300,7 @@ fn a_disk_that_is_given_up_is_durably_inconsistent_before_its_failed_write_is_an
         assert_eq!(world.reply(0, write), Some(Ok(None)), "the other disk has it\n{}", world.logs());
         assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
         assert!(!is_consistent_on_disk(&world, 0), "{policy:?}");
-        world.hosts[0].apply_al();
-        world.attach(0);
+        world.reattach(0);
         world.settle();
         world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         assert!(is_consistent_on_disk(&world, 0));
@@ -332,8 +331,7 @@ fn the_log_of_a_disk_that_is_given_up_stays_as_it_is() {
     world.hosts[0].fails = |_, _| None; // The first flush has failed, and nothing else.
     world.settle();
     assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     assert!(world.is_out_of_sync(0, 3), "only this disk has it\n{}", world.logs());
 }
 
@@ -465,8 +463,7 @@ fn a_disk_that_could_not_note_its_failure_is_behind() {
         assert_ne!(generation(&world, 0), before, "{which:?}\n{}", world.logs());
         world.cut();
         world.hosts[1].fails = |_, _| None;
-        world.hosts[1].apply_al();
-        world.attach(1);
+        world.reattach(1);
         world.join();
         world.assert_states(IN_SYNC[0], IN_SYNC[1]);
         world.assert_equal_disks();
@@ -485,8 +482,7 @@ fn a_disk_that_has_what_the_peer_refused_stays_the_only_copy() {
     assert_eq!(failed, Err(ReplyError::Io), "{}", world.logs());
     assert!(world.hosts[0].state().contains(" UpToDate/"), "{}", world.logs());
     world.hold(0, false);
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);

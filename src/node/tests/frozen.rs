@@ -133,8 +133,7 @@ fn a_write_that_met_a_dead_disk_goes_on_with_the_next_one() {
     world.settle();
     assert_eq!(world.reply(0, write), None, "{}", world.logs());
     world.hosts[0].fails = |_, _| None;
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.settle();
     assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
     world.join();
@@ -151,8 +150,7 @@ fn io_stays_frozen_while_connected_to_a_peer_that_lost_its_disk_too() {
     world.settle();
     assert_eq!(world.reply(0, write), None, "{}", world.logs());
     world.hosts[1].fails = |_, _| None;
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.settle();
     assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);
@@ -235,8 +233,7 @@ fn a_write_that_was_for_the_peer_alone_gets_to_the_disk_that_came_back() {
     let write = world.submit(0, write_of(3, 7));
     world.deliver_all();
     world.cut();
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     world.join();
     assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
     assert_eq!((world.hosts[0].disk[3 * 4096], world.hosts[1].disk[3 * 4096]), (7, 7));
@@ -254,31 +251,32 @@ fn a_disk_that_came_back_while_frozen_leaves_no_marks_behind() {
         Input::Command { id: CommandId(999), command: Command::Detach { volume: VOLUME, force: true } },
     );
     world.settle();
-    world.hosts[0].apply_al();
-    world.attach(0);
+    world.reattach(0);
     assert!(world.bits(0) > 0, "{}", world.logs());
     world.join();
     assert_settled(&mut world);
 }
 
-/// I18, T4: written here alone after the peer was lost and before I/O froze, with no generation that tells.
-#[test]
-fn what_was_begun_alone_before_io_froze_reaches_the_peer() {
-    let mut world = World::synced(plain());
+/// Node 0 begins a write alone, when its peer or the peer's disk is `lost` and before its worker has got to that; then
+/// its I/O freezes. The write.
+fn begun_alone_before_io_froze(world: &mut World, lost: impl FnOnce(&mut World)) -> u64 {
     world.write(0, 3, 1);
     world.settle();
     world.write(0, 3, 2);
     world.settle();
     world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
-    world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // Its worker stands still.
-    world.cut();
+    world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // It stands still.
+    lost(world);
     let write = world.submit(0, write_of(4, 8));
     world.deliver_all();
     assert_eq!((world.hosts[0].disk[4 * 4096], world.reply(0, write)), (8, None), "{}", world.logs());
     assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
     world.release(0);
-    world.join();
-    world.settle();
+    write
+}
+
+/// I/O goes on: the write is on both disks.
+fn goes_on_and_is_mirrored(world: &mut World, write: u64) {
     assert_eq!(world.reply(0, write), None, "{}", world.logs());
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
     world.settle();
@@ -288,31 +286,28 @@ fn what_was_begun_alone_before_io_froze_reaches_the_peer() {
     world.assert_equal_disks();
 }
 
+/// I18, T4: written here alone after the peer was lost and before I/O froze, with no generation that tells.
+#[test]
+fn what_was_begun_alone_before_io_froze_reaches_the_peer() {
+    let mut world = World::synced(plain());
+    let write = begun_alone_before_io_froze(&mut world, World::cut);
+    world.join();
+    world.settle();
+    goes_on_and_is_mirrored(&mut world, write);
+}
+
 /// I18: the same, of a peer that lost its disk only, and has it back before I/O goes on.
 #[test]
 fn what_was_begun_alone_before_io_froze_reaches_the_peers_disk() {
     let mut world = World::synced(plain());
-    world.write(0, 3, 2);
+    let write = begun_alone_before_io_froze(&mut world, |world| {
+        assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+        world.deliver_all();
+    });
     world.settle();
-    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
-    world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // Its worker stands still.
-    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
-    world.deliver_all();
-    let write = world.submit(0, write_of(4, 8));
-    world.deliver_all();
-    assert_eq!((world.hosts[0].disk[4 * 4096], world.reply(0, write)), (8, None), "{}", world.logs());
-    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
-    world.release(0);
+    world.reattach(1);
     world.settle();
-    world.hosts[1].apply_al();
-    world.attach(1);
-    world.settle();
-    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
-    world.settle();
-    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    assert_eq!([0, 1].map(|host| world.bits(host)), [0, 0]);
-    world.assert_equal_disks();
+    goes_on_and_is_mirrored(&mut world, write);
 }
 
 /// T41, I7: what was frozen is sent once more before the bitmap, which waits for it; a read that waits for the write

@@ -249,8 +249,7 @@ fn a_negative_ack_of_an_earlier_run_is_none_of_this_one() {
     world.hold(1, false);
     world.hold(0, false);
     world.settle();
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.step_until(sends);
     let late = BlockAck { sector: Sector::new(0), block_id: BlockId::RESYNC, size: 4096, seq: 0 };
     world.hear(0, true, Packet::NegAck(late), None);
@@ -387,8 +386,7 @@ fn a_disk_that_is_attached_after_an_unheard_end_is_resynced() {
     world.cut();
     assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
     world.join();
-    world.hosts[1].apply_al();
-    world.attach(1);
+    world.reattach(1);
     world.settle();
     assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
     let in_sync = "Connected Secondary/Secondary UpToDate/UpToDate";

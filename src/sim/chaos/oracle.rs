@@ -60,6 +60,13 @@ pub struct Must {
     seen: u64,
 }
 
+impl Must {
+    /// No more than that, nor what was seen.
+    fn down_to(self, then: Self) -> Self {
+        Self { now: self.now.min(then.now), durable: self.durable.min(then.durable), seen: 0 }
+    }
+}
+
 /// What a copy had to have at some moment.
 pub type Snapshot = BTreeMap<u64, Must>;
 
@@ -160,15 +167,12 @@ impl Oracle {
 
     /// What only the copy of the `other` machine must have, and this device has as well.
     pub fn remember(&mut self, host: HostId, other: HostId, device: &Device) {
-        let mut bytes = [0; SECTOR];
         let had: Vec<(u64, u64)> = self.copies[other]
             .iter()
             .map(|(sector, must)| (*sector, must.now))
             .filter(|(sector, now)| {
                 let own = self.copies[host].get(sector).map_or(0, |must| must.now);
-                *now > own
-                    && device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
-                    && self.check(*sector, &bytes, *now).is_ok()
+                *now > own && self.holds(device, *sector, *now)
             })
             .collect();
         for (sector, now) in had {
@@ -226,27 +230,22 @@ impl Oracle {
         self.tick += 1;
         let source = self.copies[source].clone();
         for (sector, must) in &mut self.copies[target] {
-            let then = source.get(sector).copied().unwrap_or_default();
-            *must = Must { now: must.now.min(then.now), durable: must.durable.min(then.durable), seen: 0 };
+            *must = must.down_to(source.get(sector).copied().unwrap_or_default());
         }
     }
 
     /// A copy is given up together with what was on its way to the other one: that is what its device has.
     pub fn gives_up_what_lacks(&mut self, host: HostId, other: HostId, device: &Device) {
         self.tick += 1;
-        let mut bytes = [0; SECTOR];
-        let of_other = self.copies[other].clone();
-        for (sector, must) in std::mem::take(&mut self.copies[host]) {
-            let there = device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
-                && self.check(sector, &bytes, must.now).is_ok();
-            let kept = if there {
-                Must { seen: 0, ..must }
+        let mut copy = std::mem::take(&mut self.copies[host]);
+        for (sector, must) in &mut copy {
+            *must = if self.holds(device, *sector, must.now) {
+                Must { seen: 0, ..*must }
             } else {
-                let then = of_other.get(&sector).copied().unwrap_or_default();
-                Must { now: must.now.min(then.now), durable: must.durable.min(then.durable), seen: 0 }
+                must.down_to(self.copies[other].get(sector).copied().unwrap_or_default())
             };
-            self.copies[host].insert(sector, kept);
         }
+        self.copies[host] = copy;
     }
 
     /// Both copies turned out to be the same.
@@ -348,11 +347,13 @@ impl Oracle {
     #[must_use]
     pub fn is_written(&self, id: WriteId, device: &Device) -> bool {
         let write = &self.writes[id as usize - 1];
+        write.range().all(|sector| self.holds(device, sector, write.submitted))
+    }
+
+    /// Whether a device holds what a copy must have of a sector.
+    fn holds(&self, device: &Device, sector: u64, must: u64) -> bool {
         let mut bytes = [0; SECTOR];
-        write.range().all(|sector| {
-            device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok()
-                && self.check(sector, &bytes, write.submitted).is_ok()
-        })
+        device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok() && self.check(sector, &bytes, must).is_ok()
     }
 
     /// Every sector that some copy must have something of.

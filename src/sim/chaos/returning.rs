@@ -39,9 +39,7 @@ pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setu
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.pause(50);
-    script.wait(Cue::Answered(Asked::Write), 200);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.lose(Gap::Now, other);
     script.admin(Gap::Now, primary, Admin::Detach { force: true });
     script.wait(Cue::Unfit(primary), 300);
@@ -109,9 +107,7 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.pause(50);
-    script.wait(Cue::Answered(Asked::Write), 200);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
     script.act(Gap::Now, Action::Silence(other));
     script.admin(Gap::Now, other, Admin::Detach { force: true });
     script.wait(Cue::Unfit(other), 300);
@@ -136,9 +132,7 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::All, Taste::OnePlace]);
-    script.pause(50);
-    script.wait(Cue::Answered(Asked::Write), 200);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
     script.jitter(20);
     let (asks, goes) = if script.way(4) == 0 { (primary, other) } else { (other, primary) };
     let parts = script.way(3) == 0;

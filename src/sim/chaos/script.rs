@@ -6,7 +6,7 @@ use super::super::events::HostId;
 use super::super::random::Random;
 use super::cues::Cue;
 use super::plan::{Action, Admin, DiskError, Planned, Weights, action};
-use super::workload::Taste;
+use super::workload::{Asked, Taste};
 
 /// A pair that is left alone has found together by then, mostly.
 const PEACE: Duration = Duration::from_secs(8);
@@ -116,6 +116,13 @@ impl<'a> Script<'a> {
     pub(super) fn clients(&mut self, tastes: &[Taste]) {
         let taste = tastes[self.random.below(tastes.len() as u64) as usize];
         self.act(Gap::Now, Action::Clients(taste));
+    }
+
+    /// Clients ask for one of these, and have written something.
+    pub(super) fn clients_write(&mut self, tastes: &[Taste]) {
+        self.clients(tastes);
+        self.pause(50);
+        self.wait(Cue::Answered(Asked::Write), 200);
     }
 
     /// A connection breaks, or nothing gets through any more.

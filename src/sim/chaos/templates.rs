@@ -240,9 +240,7 @@ fn killed_and_then_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.separate_meta |= script.way(4) > 0;
     let (primary, other) = (script.primary, script.other);
     let host = if script.way(3) == 0 { other } else { primary };
-    script.clients(&[Taste::All, Taste::OnePlace, Taste::Cold]);
-    script.pause(50);
-    script.wait(Cue::Answered(Asked::Write), 200);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Cold]);
     script.wait(Cue::Unflushed(host), 5);
     script.act(Gap::Now, Action::Kill(host));
     let quiet = script.way(3) > 0;
