@@ -4,12 +4,12 @@
 //! the ack of a barrier that was sent after their acks. When the peer is lost before, they are out of sync; a
 //! peer that parts in good order is trusted, as a kernel trusts it.
 //!
-//! Only a Primary sends barriers, and only its new generation makes bits count after a run has ended: for a
-//! Secondary source there is no cure.
+//! Only a Primary sends barriers, and only its new generation makes bits count after a run has ended: a
+//! Secondary source remembers its blocks until then, for there is no cure for what is lost later.
 
 use super::Node;
 use super::bitmap::Bitmap;
-use super::state::{Conn, Role, State};
+use super::state::{Conn, Disk, Role, State};
 use super::volume::Volume;
 use crate::meta::bitmap::{PAGE_WORDS, encode_words};
 use crate::units::{BitIndex, Extent, Sector, VolumeId};
@@ -96,9 +96,10 @@ impl Volume {
     /// The peer has these blocks since a resync; `durable`: and cannot lose them.
     pub(super) fn resynced(&mut self, extent: Extent, durable: bool) {
         self.set_in_sync(extent);
-        let (end, primary) = (self.end, self.state.role == Role::Primary);
+        let (end, state) = (self.end, self.state);
+        let counts = state.role == Role::Primary || state.conn.is_sync_source();
         if let Some((first, last)) = extent.covered_bits(end)
-            && let Some(disk) = self.usable_disk().filter(|_| primary && !durable)
+            && let Some(disk) = self.usable_disk().filter(|_| counts && !durable)
         {
             disk.shadow.note(end, first, last);
         }
@@ -150,16 +151,20 @@ impl Node {
         }
     }
 
-    /// The connection breaks, ends in good order, or this node is Primary no longer.
+    /// The connection breaks or ends in good order, this node is Primary no longer, or it is not and its run has
+    /// ended well: what is out of sync after that would be so for good, as no generation makes it count.
     pub(super) fn note_shadow(&mut self, volume: VolumeId, old: State, new: State) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let parts = old.conn >= Conn::Connected && new.conn < Conn::Connected;
-        let demoted = old.role == Role::Primary && new.role != Role::Primary;
+        let left = |is: fn(State) -> bool| is(old) && !is(new);
+        let demoted = left(|state| state.role == Role::Primary);
+        let synced = left(|state| state.conn.is_sync_source()) && new.pdsk == Disk::UpToDate;
+        let counts = new.role == Role::Primary || new.conn.is_sync_source();
         if parts && new.conn.is_network_error() && new.conn != Conn::TearDown {
             if let Some(disk) = v.disk.as_deref_mut() {
                 disk.shadow.barrier_lost(); // The sweep decides, when it is known whether I/O is frozen.
             }
-        } else if parts || (demoted && !new.conn.is_sync_source()) {
+        } else if parts || ((demoted || synced) && !counts) {
             v.trust_peer();
         }
     }

@@ -115,7 +115,8 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
             promoted
                 && ns.pdsk == Disk::UpToDate
                 && !matches!(ns.disk, Disk::UpToDate | Disk::Diskless)
-                && (ns.conn <= Conn::WFSyncUUID || ns.conn != os.conn),
+                && (ns.conn <= Conn::WFSyncUUID || ns.conn != os.conn)
+                && !is_lasting(os, ns),
             R::InTransientState,
         ),
         // Ours: the kernel would take both copies for UpToDate without a look (X9).
@@ -165,6 +166,13 @@ fn overwrites_the_better(os: State, ns: State) -> bool {
         _ => (os.disk, os.pdsk),
     };
     source >= Disk::Inconsistent && source < target
+}
+
+/// Whether a disk that is not `UpToDate` stays so beside a good one, with no resync to wait for: it went on
+/// after an error (`on-io-error pass_on`). Ours: the kernel's promotion would wait for ever (T8). What such a disk
+/// lacks is marked, and read from the peer, as on a node that was Primary when the error came.
+fn is_lasting(os: State, ns: State) -> bool {
+    os.conn == Conn::Connected && ns.conn == os.conn && os.disk == Disk::Inconsistent && ns.disk == os.disk
 }
 
 #[cfg(test)]
@@ -297,7 +305,11 @@ mod tests {
         let unconnected = State { conn: Conn::Unconnected, ..ALONE };
         assert_eq!(go(unconnected, Conn::Disconnecting), R::InTransientState); // T6
         let inconsistent = State { disk: Disk::Inconsistent, ..COPY };
-        assert_eq!(s(inconsistent, State { role: Role::Primary, ..inconsistent }), R::InTransientState); // T8
+        assert_eq!(s(inconsistent, State { role: Role::Primary, ..inconsistent }), R::Success); // Not T8.
+        let begins = State { conn: Conn::WFBitMapT, ..inconsistent };
+        assert_eq!(s(begins, State { role: Role::Primary, ..begins }), R::InTransientState); // T8
+        let attached = State { disk: Disk::Negotiating, ..COPY };
+        assert_eq!(s(attached, State { role: Role::Primary, ..attached }), R::InTransientState);
         assert_eq!(s(target, State { role: Role::Primary, ..target }), R::Success); // S42
         assert_eq!(s(diskless, State { role: Role::Primary, ..diskless }), R::Success);
         assert_eq!(go(inconsistent, Conn::StartingSyncS), R::NoUpToDateDisk); // X9

@@ -503,3 +503,19 @@ fn a_write_that_waited_for_another_is_not_sent_while_the_own_disk_negotiates() {
     assert_eq!(world.hosts[0].disk[4 * 4096], 8);
     world.assert_equal_disks();
 }
+
+/// D30, F6: the peer's ack was on its way before the own disk was given up.
+#[test]
+fn an_ack_that_comes_after_a_forced_detach_counts() {
+    let mut world = World::synced(plain());
+    world.hold(0, true);
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), None);
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    assert_eq!(world.reply(0, write), None);
+    world.hold(0, false);
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+}

@@ -515,3 +515,27 @@ fn a_block_that_could_not_be_read_is_announced_to_a_target_that_has_the_bitmap()
     assert_eq!(world.hosts[1].disk[5 * 4096], 9);
     world.assert_equal_disks();
 }
+
+/// T8: no resync is coming that a promotion could wait for. What the disk lacks is read from the peer.
+#[test]
+fn a_node_whose_disk_went_on_after_an_error_can_become_primary() {
+    let mut world = lenient();
+    world.hosts[1].fails = data_cannot_be_written;
+    world.write(0, 3, 7);
+    world.hosts[1].fails = |_, _| None;
+    assert_eq!(
+        world.hosts[1].state(),
+        "Connected Secondary/Primary Inconsistent/UpToDate",
+        "{}",
+        world.logs()
+    );
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    assert_eq!(world.read(1, 3), 7, "what it lacks is the peer's\n{}", world.logs());
+    world.write(1, 4, 8);
+    world.cut();
+    world.join();
+    world.settle();
+    world.assert_states(IN_SYNC[1], IN_SYNC[0]);
+    world.assert_equal_disks();
+}

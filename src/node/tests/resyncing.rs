@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::options::OnIoError;
 use crate::meta::superblock::MetaFlags;
+use crate::node::link::Features;
 use crate::wire::packet::{BlockAck, BlockId};
 
 /// The target lacks these blocks, and the link is whole again.
@@ -393,6 +394,41 @@ fn a_disk_that_is_attached_after_an_unheard_end_is_resynced() {
     world.assert_states(in_sync, in_sync);
     world.assert_equal_disks();
     assert_eq!(world.bits(0), 0, "{}", world.logs());
+}
+
+/// T1, T38: what a kernel has may be lost as long as the run lasts. After it a Secondary makes no generation by which
+/// marks would count, and they would stay for good.
+#[test]
+fn a_source_that_is_secondary_distrusts_a_kernel_until_the_run_has_ended() {
+    for (demoted_late, ends) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut world = joined(3..4);
+        world.write(0, 700, 7);
+        world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+        let demote = |world: &mut World| {
+            assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+        };
+        if !demoted_late {
+            demote(&mut world);
+        }
+        world.step_until(|world| world.hosts[0].state().starts_with("SyncSource"));
+        world.hosts[0].node.link_mut().features = Features(13); // A kernel's.
+        world.step_until(|world| world.bits(0) == 1);
+        if demoted_late {
+            demote(&mut world);
+        }
+        assert!(world.hosts[0].state().starts_with("SyncSource"), "{}", world.logs());
+        if ends {
+            world.release(1);
+            world.settle();
+        }
+        world.cut();
+        assert_eq!(world.bits(0), if ends { 0 } else { 2 }, "{}", world.logs());
+        world.release(1);
+        world.join();
+        world.settle();
+        assert_eq!(world.bits(0), 0, "{}", world.logs());
+        world.assert_equal_disks();
+    }
 }
 
 /// I25: a write is on the peer and not here yet; a read of a block that only the peer has, and of that one, would see it.

@@ -31,7 +31,7 @@ impl Life {
                 let stalled_until = self.world.now().after(Duration::from_millis(u64::from(ms)));
                 self.world.set_pace(host, Pace { factor: 1, stalled_until });
             }
-            Action::Pause(host, ms) => self.world.pause(host, Duration::from_millis(u64::from(ms))),
+            Action::Pause(host, ms) => self.pause(host, Duration::from_millis(u64::from(ms))),
             Action::Kill(host) => self.kill(host),
             Action::PowerLoss { host, all } => self.power_loss(host, all),
             Action::Boot(host) => self.boot(host),
@@ -44,6 +44,12 @@ impl Life {
             Action::Clients(taste) => self.taste = taste,
             Action::Await { .. } => {} // Done where time passes: in `Life::lead`.
         }
+    }
+
+    fn pause(&mut self, host: HostId, span: Duration) {
+        let now = self.world.now();
+        self.world.pause(host, span);
+        self.books.iter_mut().for_each(|book| book.stands_still(host, now, now.after(span)));
     }
 
     fn kill(&mut self, host: HostId) {

@@ -25,6 +25,8 @@ pub(super) struct Book {
     pub(super) views: [View; 2],
     /// When the disk of a node was good for the last time.
     good_until: [Moment; 2],
+    /// Since when, and until when, the program of a node last stood still (F6).
+    stood_still: [(Moment, Moment); 2],
     /// Grows when the writes of a node begin or end to be on a copy for sure: by node and copy.
     pub(super) certainties: [[u64; 2]; 2],
     /// What the source had to have when this node became its target.
@@ -68,6 +70,7 @@ impl Book {
             oracle: Oracle::default(),
             views: Default::default(),
             good_until: Default::default(),
+            stood_still: Default::default(),
             certainties: [[0; 2]; 2],
             target_since: Default::default(),
             crashed_primary: [false; 2],
@@ -118,11 +121,20 @@ impl Book {
     /// and B it has to where there is no other copy (D30).
     pub(super) fn good_copies(&self, host: HostId, now: Moment, setup: &Setup) -> Option<[bool; 2]> {
         let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
-        let good_within = |host: HostId, span: Duration| {
-            self.views[host].is_good() || now < self.good_until[host].after(span)
+        // Of its own disk a node knows at once; the peer's ack may have waited while it stood still.
+        let (since, until) = self.stood_still[host];
+        let heard = if now < until.after(ANSWER_TIME) { since } else { now };
+        let good_within = |copy: HostId, span: Duration| {
+            let at = if copy == host { now } else { heard };
+            self.views[copy].is_good() || at < self.good_until[copy].after(span)
         };
         let written = setup.is_synchronous() || !good_within(host, REQUEST_TIME);
-        (whole && written).then(|| [0, 1].map(|host| good_within(host, ANSWER_TIME)))
+        (whole && written).then(|| [0, 1].map(|copy| good_within(copy, ANSWER_TIME)))
+    }
+
+    /// The program of a node stands still until then.
+    pub(super) const fn stands_still(&mut self, host: HostId, now: Moment, until: Moment) {
+        self.stood_still[host] = (now, until);
     }
 
     /// A node shows this now. Returns what is worth telling.
@@ -374,4 +386,27 @@ fn sector_of(disk: &SimDisk, sector: u64) -> Option<[u8; SECTOR_BYTES as usize]>
 /// The number of the write that a sector is of.
 fn stamp_of(bytes: [u8; SECTOR_BYTES as usize]) -> u32 {
     u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::random::Random;
+    use super::*;
+
+    /// The peer's disk was good when it sent its ack, and is not when the node that stood still hears it.
+    #[test]
+    fn what_a_node_is_told_while_it_stands_still_counts_until_it_answers() {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let mut setup = Setup::draw(&mut Random::new(1));
+        setup.set("protocol", "C");
+        let mut book = Book::new(VolumeId(0));
+        book.views =
+            ["Failed", "Diskless"].map(|disk| View { there: true, disk: disk.into(), ..View::default() });
+        book.good_until = [at(3_000), at(3_100)];
+        assert_eq!(book.good_copies(0, at(5_000), &setup), Some([false, false]));
+        book.stands_still(0, at(2_900), at(4_900));
+        assert_eq!(book.good_copies(0, at(5_000), &setup), Some([false, true]));
+        assert_eq!(book.good_copies(0, at(6_000), &setup), Some([false, false]), "it has gone on long ago");
+        assert_eq!(book.good_copies(1, at(5_000), &setup), Some([false, false]), "it is another node's");
+    }
 }

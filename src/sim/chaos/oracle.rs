@@ -165,11 +165,14 @@ impl Oracle {
         }
     }
 
-    /// What only the copy of the `other` machine must have, and this device has as well.
+    /// What only the copy of the `other` machine must have, or must once an answer under way has arrived, and this
+    /// device has as well.
     pub fn remember(&mut self, host: HostId, other: HostId, device: &Device) {
-        let had: Vec<(u64, u64)> = self.copies[other]
-            .iter()
-            .map(|(sector, must)| (*sector, must.now))
+        let answered = self.copies[other].iter().map(|(sector, must)| (*sector, must.now));
+        let under_way = self.writes.iter().filter(|write| write.answered == NEVER);
+        let under_way = under_way.flat_map(|write| write.range().map(|sector| (sector, write.submitted)));
+        let had: Vec<(u64, u64)> = answered
+            .chain(under_way)
             .filter(|(sector, now)| {
                 let own = self.copies[host].get(sector).map_or(0, |must| must.now);
                 *now > own && self.holds(device, *sector, *now)
@@ -429,6 +432,7 @@ fn decode(sector: u64, bytes: &[u8]) -> Result<Option<WriteId>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::disk::SimDisk;
     use super::*;
 
     fn content(id: WriteId, sector: u64) -> Vec<u8> {
@@ -505,6 +509,27 @@ mod tests {
         oracle.lost_power(0);
         assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
         assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone(), 0, false).is_err());
+    }
+
+    #[test]
+    fn what_a_cache_had_when_the_power_went_is_no_promise_of_it_though_answered_later() {
+        for had in [false, true] {
+            let disk = SimDisk::zeroed("b", 64 * SECTOR_BYTES as usize);
+            let put = |id| disk.data().write_at(5 * SECTOR_BYTES, &content(id, 5)).unwrap();
+            let mut oracle = Oracle::default();
+            let old = oracle.submit(0, 5, 1, false);
+            oracle.done(old, [0, 1], true);
+            put(old);
+            let new = oracle.submit(0, 5, 1, false);
+            if had {
+                put(new);
+            }
+            oracle.remember(1, 0, disk.data());
+            put(old);
+            oracle.lost_power(1);
+            oracle.done(new, [0], false);
+            assert_eq!(oracle.check_others(1, 0, disk.data()).is_ok(), had);
+        }
     }
 
     #[test]
