@@ -207,22 +207,11 @@ impl Node {
             let code = StateResult::DeviceInUse.code();
             return Some(Outcome::with(code, text));
         }
-        if matches!(job.stage, Stage::Start) {
-            self.close_epoch();
-            self.barrier_if_due();
-            job.stage = Stage::Draining;
-        }
-        if matches!(job.stage, Stage::Draining) {
-            let postponed = self.volumes.get(&volume).is_some_and(|v| !v.postponed.is_empty());
-            let busy = postponed
-                || self.log.iter().any(|(_, req)| req.volume == volume)
-                || self.log.barriers_outstanding();
-            if busy && self.holds_back(volume) {
-                let text = "requests are held back while I/O is suspended: resume-io first";
-                return Some(Outcome::with(StateResult::DeviceInUse.code(), text));
-            }
-            if busy {
-                return None;
+        if matches!(job.stage, Stage::Start | Stage::Draining | Stage::Flushing { .. }) {
+            match self.settle_own_writes(volume, job) {
+                Err(refused) => return Some(refused),
+                Ok(false) => return None,
+                Ok(true) => {}
             }
             let request = TwoPhase::new(volume, StateChange::role(Role::Secondary));
             job.stage = Stage::Asking { request, tries: 1, forced: false };
@@ -241,6 +230,36 @@ impl Node {
         }
         self.worker.push(Work::SyncMeta { volume });
         self.after_work(job, outcome_of(StateResult::Success))
+    }
+
+    /// Waits for what this Primary has written: until the transfer log is empty, and then for the flush of the own
+    /// disk. A crash before the superblock says Secondary makes this node the source, whatever its cache lost
+    /// (rule 40); and a disk that cannot be flushed fails while a generation is still made for that (A9).
+    fn settle_own_writes(&mut self, volume: VolumeId, job: &mut Job) -> Result<bool, Outcome> {
+        if matches!(job.stage, Stage::Start) {
+            self.close_epoch();
+            self.barrier_if_due();
+            job.stage = Stage::Draining;
+        }
+        let postponed = self.volumes.get(&volume).is_some_and(|v| !v.postponed.is_empty());
+        let requests = postponed || self.log.iter().any(|(_, req)| req.volume == volume);
+        if let Stage::Flushing { done } = job.stage {
+            if done && requests {
+                job.stage = Stage::Start; // A client came and went meanwhile.
+                self.state_serial += 1;
+            }
+            return Ok(done && !requests);
+        }
+        let busy = requests || self.log.barriers_outstanding();
+        if busy && self.holds_back(volume) {
+            let text = "requests are held back while I/O is suspended: resume-io first";
+            return Err(Outcome::with(StateResult::DeviceInUse.code(), text));
+        }
+        if !busy {
+            job.stage = Stage::Flushing { done: false };
+            self.worker.push_urgent([Work::FlushData { volume }, Work::Wake { command: job.id }]);
+        }
+        Ok(false)
     }
 
     /// Whether requests of the volume do not end for no other reason than a suspension: they are not completed, or

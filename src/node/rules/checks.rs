@@ -130,7 +130,7 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
         ),
         // Ours: the own copy is the only one, whatever the peer's is called (T17, T21).
         (ctx.peer_refused && (ns.disk < os.disk || ns.conn == Conn::StartingSyncT), R::NoUpToDateDisk),
-        // Ours: a Primary gives its copy up for one that is not here, which it has not heard yet.
+        // Ours: a Primary gives its copy up for one that is not here, which it has not heard yet (I3).
         (
             os.conn >= Conn::Connected
                 && os.pdsk >= Disk::Inconsistent
@@ -323,6 +323,19 @@ mod tests {
         assert_eq!(go(better, Conn::StartingSyncS), R::Success);
         let fresh = State { pdsk: Disk::Inconsistent, ..inconsistent };
         assert_eq!(go(fresh, Conn::StartingSyncT), R::Success);
+        let refused = Context { peer_refused: true, ..net() };
+        for given_up in [Disk::Inconsistent, Disk::Outdated, Disk::Failed] {
+            let lower = State { disk: given_up, ..COPY };
+            assert_eq!(soft_rules(COPY, lower, &refused), R::NoUpToDateDisk); // T17, T21
+            assert_eq!(soft_rules(lower, COPY, &refused), R::Success);
+        }
+        let overwritten = State { conn: Conn::StartingSyncT, ..COPY };
+        assert_eq!(soft_rules(COPY, overwritten, &refused), R::NoUpToDateDisk);
+        let gone = |pdsk| State { peer: Role::Primary, disk: Disk::Failed, pdsk, ..COPY };
+        let gives_up = |from: State, pdsk| s(State { peer: Role::Primary, ..from }, gone(pdsk));
+        assert_eq!(gives_up(COPY, Disk::Diskless), R::NoUpToDateDisk); // I3
+        assert_eq!(gives_up(COPY, Disk::UpToDate), R::Success);
+        assert_eq!(gives_up(State { pdsk: Disk::Diskless, ..COPY }, Disk::Diskless), R::Success);
         assert_eq!(go(ALONE, Conn::VerifyS), R::NeedConnection); // T9
         assert_eq!(go(target, Conn::VerifyS), R::ResyncRunning); // T10
         let verifying = State { conn: Conn::VerifyS, ..COPY };

@@ -365,3 +365,42 @@ fn a_new_disk_has_a_size_only_once_its_bits_are_durable() {
     let flushed = began[bits..superblock].iter().any(|op| op.starts_with("Meta Flush"));
     assert!(flushed, "{began:?}");
 }
+
+fn flushes_data(device: Device, op: &DiskOp) -> bool {
+    device == Device::Data && matches!(op, DiskOp::Flush)
+}
+
+/// T38, I5: until the superblock says otherwise this node would come back as a crashed Primary, and be the source.
+#[test]
+fn a_node_is_secondary_when_its_own_copy_is_durable() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 7);
+    world.hosts[0].keeps = flushes_data;
+    let command = Command::Secondary { volume: VOLUME };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.step_until(|world| !world.hosts[0].kept.is_empty());
+    world.deliver_all();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.hosts[0].keeps = |_, _| false;
+    world.release(0);
+    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+    assert!(world.hosts[0].outcomes[&999].is_success());
+    assert!(world.hosts[0].state().contains(" Secondary/"), "{}", world.logs());
+}
+
+/// A9, T38: the peer's copy is the newer one then.
+#[test]
+fn a_disk_that_a_demotion_cannot_flush_comes_back_as_the_older_one() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 7);
+    world.hosts[0].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
+    assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.logs());
+    world.hosts[0].fails = |_, _| None;
+    world.hosts[0].disk[3 * 4096] = 0; // What could not be flushed is gone.
+    world.reattach(0);
+    world.settle();
+    let in_sync = "Connected Secondary/Secondary UpToDate/UpToDate";
+    world.assert_states(in_sync, in_sync);
+    assert_eq!([0, 1].map(|host: usize| world.hosts[host].disk[3 * 4096]), [7, 7], "{}", world.logs());
+}

@@ -57,7 +57,8 @@ impl Life {
             self.meet(Class::Kill, host);
         }
         self.world.crash(host);
-        self.books.iter_mut().for_each(|book| book.killed(host, &self.setup));
+        let (world, setup) = (&self.world, &self.setup);
+        self.books.iter_mut().for_each(|book| book.killed(world, host, setup));
         self.gone(host);
     }
 

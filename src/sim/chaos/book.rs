@@ -14,8 +14,9 @@ use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
 /// What an answer takes from a node to its client, at most, in the worst weather.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// What a request takes from its admission to its answer, when nothing is wrong with the other node.
-const REQUEST_TIME: Duration = Duration::from_millis(1500);
+/// What a request takes from its admission to its answer, when nothing is wrong with the other node: a disk may
+/// stall for three seconds (F4).
+const REQUEST_TIME: Duration = Duration::from_millis(3500);
 
 /// A volume, as it is followed through a life.
 #[derive(Debug)]
@@ -289,11 +290,12 @@ impl Book {
     }
 
     /// The program of a machine was killed, and took with it what it had only received.
-    pub(super) fn killed(&mut self, host: HostId, setup: &Setup) {
+    pub(super) fn killed(&mut self, world: &World, host: HostId, setup: &Setup) {
         self.oracle.killed(host);
         self.shed[host] |= !setup.is_synchronous();
         if !setup.is_synchronous() && self.has_given_up(1 - host) {
-            self.oracle.gives_up(1 - host, host); // Both failed: what had got to the disk is left.
+            // Both failed: what had got to the disk is left.
+            self.oracle.gives_up_what_lacks(1 - host, host, self.disk(world, host).data());
         }
     }
 
