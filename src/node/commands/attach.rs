@@ -103,6 +103,10 @@ impl Node {
         if v.state.disk != Disk::Diskless || v.disk.is_some() {
             return Some(Outcome::of(code::DISK_IN_USE));
         }
+        if let Err(refused) = self.check_disk_options(&options) {
+            self.effects.push_back(Effect::CloseDisk { volume });
+            return Some(refused);
+        }
         let result = self.change(volume, StateChange::disk(Disk::Attaching), Manner::SOFT);
         if result != StateResult::Success {
             self.effects.push_back(Effect::CloseDisk { volume });

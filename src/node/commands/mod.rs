@@ -37,6 +37,7 @@ mod code {
     pub(super) const MINOR_IN_USE: i32 = 160;
     pub(super) const MINOR_EXISTS: i32 = 161;
     pub(super) const UNKNOWN_CONNECTION: i32 = 162;
+    pub(super) const STONITH_AND_A: i32 = 154;
     pub(super) const UNKNOWN_ALG: i32 = 120;
     pub(super) const VERIFY_RUNS: i32 = 149;
 }

@@ -5,8 +5,9 @@ use super::super::command::{Command, Outcome};
 use super::super::link::{ChangeReply, NetConfig, Phase};
 use super::super::rules::StateResult;
 use super::super::state::{Conn, Disk, Role, StateChange};
+use super::super::volume::Volume;
 use super::{Job, Stage, code, outcome_of};
-use crate::config::options::{NetOptions, Protocol};
+use crate::config::options::{DiskOptions, Fencing, NetOptions, Protocol};
 use crate::wire::auth::CramHmac;
 use crate::wire::digest::DigestAlg;
 
@@ -38,6 +39,12 @@ impl Node {
         if options.allow_two_primaries && options.protocol != Protocol::C {
             return Err(Outcome::with(code::PROTOCOL_C, "allow-two-primaries needs protocol C"));
         }
+        let freezes = |v: &Volume| {
+            v.disk.as_ref().is_some_and(|disk| disk.options.fencing == Fencing::ResourceAndStonith)
+        };
+        if options.protocol == Protocol::A && self.volumes.values().any(freezes) {
+            return Err(Outcome::of(code::STONITH_AND_A));
+        }
         if discard && self.volumes.values().any(|v| v.state.role == Role::Primary) {
             return Err(Outcome::of(code::DISCARD_PRIMARY));
         }
@@ -52,6 +59,17 @@ impl Node {
             if let Some(name) = alg {
                 DigestAlg::from_name(name).map_err(|error| Outcome::with(number, error.to_string()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether disk options fit the connection (S37.2, S78): what protocol A has answered is lost with this node's
+    /// power, and a peer that fences it would go on without.
+    pub(super) fn check_disk_options(&self, options: &DiskOptions) -> Result<(), Outcome> {
+        let config = self.link().config.as_ref();
+        let asynchronous = config.is_some_and(|config| config.options.protocol == Protocol::A);
+        if asynchronous && options.fencing == Fencing::ResourceAndStonith {
+            return Err(Outcome::of(code::STONITH_AND_A));
         }
         Ok(())
     }

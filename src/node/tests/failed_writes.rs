@@ -3,7 +3,7 @@
 
 use super::resyncing::is_consistent_on_disk;
 use super::*;
-use crate::config::options::{Fencing, OnIoError, Protocol};
+use crate::config::options::{DiskOptions, Fencing, OnIoError, Protocol};
 use crate::node::state::{Conn, Disk, State};
 
 /// A pair in sync whose disks stay in use when they fail.
@@ -157,13 +157,49 @@ fn a_target_that_has_not_begun_is_not_taken_for_inconsistent() {
     assert_eq!(both, [(Conn::StandAlone, 7), (Conn::StandAlone, 8)], "a split brain\n{}", world.logs());
 }
 
+/// No command leads there (154), but the options that a peer tells are taken as they are (S40).
+fn fenced_with_protocol_a(al_extents: u32) -> World {
+    let mut world = World::new(plain());
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    world.disk_options.al_extents = al_extents;
+    let mut world = world.in_sync();
+    for host in &mut world.hosts {
+        host.node.link_mut().config.as_mut().unwrap().options.protocol = Protocol::A;
+    }
+    world
+}
+
+/// S37, S40, S78: in whatever order they come together.
+#[test]
+fn protocol_a_and_fencing_that_freezes_do_not_go_together() {
+    let code = 154;
+    let mut world = lenient_with(Protocol::A);
+    let fencing = |fencing| Command::ChangeDiskOptions {
+        volume: VOLUME,
+        options: Box::new(DiskOptions { fencing, ..DiskOptions::default() }),
+    };
+    assert_eq!(world.command(1, fencing(Fencing::ResourceAndStonith)).code, code);
+    assert!(world.command(1, fencing(Fencing::ResourceOnly)).is_success());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    world.begin_attach(1, 900);
+    world.settle();
+    assert_eq!(world.hosts[1].outcomes[&900].code, code, "{}", world.logs());
+
+    let mut world = World::new(plain());
+    world.disk_options.fencing = Fencing::ResourceAndStonith;
+    let mut world = world.in_sync();
+    let protocol =
+        |protocol| Command::ChangeNetOptions { options: Box::new(NetOptions { protocol, ..plain() }) };
+    assert_eq!(world.command(0, protocol(Protocol::A)).code, code);
+    assert!(world.command(0, protocol(Protocol::B)).is_success());
+}
+
 /// T4: what was answered when the network had it, and never arrived, is known at the next handshake already: a
 /// thaw comes too late for it.
 #[test]
 fn what_protocol_a_answered_before_a_frozen_outage_goes_to_the_peer() {
-    let mut world = World::new(NetOptions { protocol: Protocol::A, ..plain() });
-    world.disk_options.fencing = Fencing::ResourceAndStonith;
-    let mut world = world.in_sync();
+    let mut world = fenced_with_protocol_a(67);
     world.cut = true; // What is sent from now on is lost.
     world.write(0, 3, 7);
     let before = generation(&world, 0);
@@ -311,10 +347,7 @@ fn a_disk_that_is_given_up_is_durably_inconsistent_before_its_failed_write_is_an
 /// I10, I14: a disk that is given up for its metadata keeps the log that tells what only it has.
 #[test]
 fn the_log_of_a_disk_that_is_given_up_stays_as_it_is() {
-    let mut world = World::new(NetOptions { protocol: Protocol::A, ..plain() });
-    world.disk_options.fencing = Fencing::ResourceAndStonith;
-    world.disk_options.al_extents = 1;
-    let mut world = world.in_sync();
+    let mut world = fenced_with_protocol_a(1);
     world.cut = true; // What is sent from now on is lost.
     let only_here = world.submit(0, write_of(3, 7));
     let socket = world.hosts[0].node.link().data.unwrap();
@@ -331,6 +364,7 @@ fn the_log_of_a_disk_that_is_given_up_stays_as_it_is() {
     world.hosts[0].fails = |_, _| None; // The first flush has failed, and nothing else.
     world.settle();
     assert!(world.hosts[0].state().contains(" Diskless/"), "{}", world.hosts[0].state());
+    world.disk_options.fencing = Fencing::ResourceOnly; // Or the attach is refused.
     world.reattach(0);
     assert!(world.is_out_of_sync(0, 3), "only this disk has it\n{}", world.logs());
 }
