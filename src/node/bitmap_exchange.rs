@@ -91,7 +91,7 @@ impl Node {
         }
         v.bitmap_sent_for = exchange;
         // A flush changes nothing, and may wait for barriers of another volume's writes, which go behind this.
-        let waits = waits || v.live > v.flushes.len() as u32;
+        let waits = waits || v.has_io_under_way();
         if !gate_closed {
             self.close_gate(volume);
         }

@@ -3,7 +3,7 @@
 use super::Node;
 use super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::input::DiskFault;
-use super::state::{Conn, Disk, Role, StateChange};
+use super::state::{Conn, Disk, Role, State, StateChange};
 use super::worker::Work;
 use crate::config::options::OnIoError;
 use crate::units::VolumeId;
@@ -48,6 +48,18 @@ impl Node {
             self.force(volume, StateChange::conn(Conn::Connected));
         }
         self.disk_fault(volume, fault, what, follows);
+    }
+
+    /// A flush failed: what the cache had may be gone, and a later flush need not say so. Of a Primary's own writes
+    /// the activity log has the extents (T2); where its disk stays in use beside a good one, which is shown from now
+    /// on, they are out of sync. What the peer wrote it marks itself (T10).
+    pub(super) fn flush_fault(&mut self, volume: VolumeId, fault: &DiskFault) {
+        self.write_fault(volume, fault, "a flush");
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let State { role, conn, disk, .. } = v.state;
+        if role == Role::Primary && conn <= Conn::Connected && disk == Disk::Inconsistent {
+            v.mark_hot_extents();
+        }
     }
 
     /// Answers a write that the disk refused. Whoever hears of it relies on the other disk from then on, and no

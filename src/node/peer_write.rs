@@ -430,7 +430,7 @@ impl Node {
             // The acks of the epoch are out, its durability is not: no barrier ack, and the Primary's
             // sweep marks the epoch out of sync (T10).
             self.link_mut().epoch_flush_failed = true;
-            self.write_fault(volume, fault, "a flush");
+            self.flush_fault(volume, fault);
         }
         if self.link().epoch_flushes > 0 {
             return;

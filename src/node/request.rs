@@ -201,7 +201,7 @@ impl Node {
         if let Err(fault) = result
             && !ok
         {
-            self.write_fault(volume, fault, "a flush");
+            self.flush_fault(volume, fault);
         }
         if let Some(v) = self.volumes.get_mut(&volume)
             && let Some(flush) = v.flushes.iter_mut().find(|flush| flush.id == id)

@@ -249,7 +249,7 @@ impl Node {
         if let Err(fault) = result
             && !ok
         {
-            self.write_fault(volume, fault, "a flush");
+            self.flush_fault(volume, fault);
         }
         for Exchange { id, extent } in done {
             // While the range is still held: a write that waits for it may set the bits again (T6).

@@ -16,7 +16,7 @@ use super::verify::{Verify, Wish};
 use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
-use crate::units::{Extent, Sector, VolumeId};
+use crate::units::{AL_EXTENT_SECTORS, BitIndex, Extent, Sector, VolumeId};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
 
 /// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
@@ -382,6 +382,29 @@ impl Volume {
     pub(super) fn set_out_of_sync(&mut self, extent: crate::units::Extent) -> u64 {
         let (first, last) = extent.touched_bits();
         self.usable_disk().map_or(0, |disk| disk.bitmap.set(first, last))
+    }
+
+    /// Marks all that may have been written since the last good flush out of sync.
+    pub(super) fn mark_hot_extents(&mut self) {
+        let end = self.end;
+        let Some(disk) = self.usable_disk() else { return };
+        if !disk.options.al_updates {
+            disk.bitmap.set(BitIndex::new(0), BitIndex::new(u64::MAX));
+            return;
+        }
+        for hot in disk.al.hot_extents() {
+            let first = Sector::new(u64::from(hot.get()) * AL_EXTENT_SECTORS);
+            let sectors = AL_EXTENT_SECTORS.min(end.get().saturating_sub(first.get()));
+            if let Some(extent) = Extent::new(first, sectors as u32) {
+                let (first, last) = extent.touched_bits();
+                disk.bitmap.set(first, last);
+            }
+        }
+    }
+
+    /// Whether reads or writes are admitted and not answered; a flush may wait for others.
+    pub(super) fn has_io_under_way(&self) -> bool {
+        self.live > self.flushes.len() as u32
     }
 
     /// Marks the wholly covered blocks of the run in sync, inward (T27).

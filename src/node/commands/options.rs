@@ -12,9 +12,6 @@ impl Node {
     pub(super) fn change_options(&mut self, command: &Command) -> Outcome {
         match command {
             Command::ChangeDiskOptions { volume, options } => {
-                if let Err(refused) = self.check_disk_options(options) {
-                    return refused;
-                }
                 let Some(v) = self.volumes.get_mut(volume) else { return unknown_minor() };
                 let connected = v.state.conn >= Conn::Connected;
                 let Some(disk) = v.disk.as_deref_mut() else { return Outcome::of(code::NO_DISK) };

@@ -241,8 +241,9 @@ impl Node {
             self.barrier_if_due();
             job.stage = Stage::Draining;
         }
-        let postponed = self.volumes.get(&volume).is_some_and(|v| !v.postponed.is_empty());
-        let requests = postponed || self.log.iter().any(|(_, req)| req.volume == volume);
+        let admitted =
+            self.volumes.get(&volume).is_some_and(|v| v.has_io_under_way() || !v.postponed.is_empty());
+        let requests = admitted || self.log.iter().any(|(_, req)| req.volume == volume);
         if let Stage::Flushing { done } = job.stage {
             if done && requests {
                 job.stage = Stage::Start; // A client came and went meanwhile.

@@ -14,9 +14,6 @@ use crate::units::{BitIndex, Moment, SECTOR_BYTES, VolumeId};
 
 /// What an answer takes from a node to its client, at most, in the worst weather.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// What a request takes from its admission to its answer, when nothing is wrong with the other node: a disk may
-/// stall for three seconds (F4).
-const REQUEST_TIME: Duration = Duration::from_millis(3500);
 
 /// A volume, as it is followed through a life.
 #[derive(Debug)]
@@ -62,6 +59,22 @@ pub(super) struct Book {
     /// He did so while the peer was not there to say that it has as good a one.
     given_up: [bool; 2],
     pub(super) coverage: Coverage,
+}
+
+/// Whose copies are good, or were when an answer that arrives now was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Good {
+    copies: [bool; 2],
+    /// As the node had heard that was asked before it stood still, until then.
+    heard: [bool; 2],
+    until: Moment,
+}
+
+impl Good {
+    /// For a request that was made then.
+    pub(super) fn when(&self, asked: Moment) -> [bool; 2] {
+        if asked < self.until { self.heard } else { self.copies }
+    }
 }
 
 impl Book {
@@ -117,20 +130,20 @@ impl Book {
         [0, 1].map(|copy| reached[copy].then_some(self.certainties[host][copy]))
     }
 
-    /// Whose copies are good, or were when an answer that arrives now was given; `None` if a machine is away or
-    /// has lost what it had taken, or if the peer need not have written what this node answers: in protocols A
-    /// and B it has to where there is no other copy (D30).
-    pub(super) fn good_copies(&self, host: HostId, now: Moment, setup: &Setup) -> Option<[bool; 2]> {
+    /// Whose copies are good; `None` if a machine is away or has lost what it had taken.
+    pub(super) fn good_copies(&self, host: HostId, now: Moment) -> Option<Good> {
         let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
-        // Of its own disk a node knows at once; the peer's ack may have waited while it stood still.
-        let (since, until) = self.stood_still[host];
-        let heard = if now < until.after(ANSWER_TIME) { since } else { now };
-        let good_within = |copy: HostId, span: Duration| {
-            let at = if copy == host { now } else { heard };
-            self.views[copy].is_good() || at < self.good_until[copy].after(span)
+        let good = |copy: HostId, at: Moment| {
+            self.views[copy].is_good() || at < self.good_until[copy].after(ANSWER_TIME)
         };
-        let written = setup.is_synchronous() || !good_within(host, REQUEST_TIME);
-        (whole && written).then(|| [0, 1].map(|copy| good_within(copy, ANSWER_TIME)))
+        let (since, until) = self.stood_still[host];
+        // Of its own disk a node knows at once; the peer's ack may have waited while it stood still.
+        let heard = if now < until.after(ANSWER_TIME) { since } else { now };
+        whole.then(|| Good {
+            copies: [0, 1].map(|copy| good(copy, now)),
+            heard: [0, 1].map(|copy| good(copy, if copy == host { now } else { heard })),
+            until,
+        })
     }
 
     /// The program of a node stands still until then.
@@ -392,23 +405,23 @@ fn stamp_of(bytes: [u8; SECTOR_BYTES as usize]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::random::Random;
     use super::*;
 
     /// The peer's disk was good when it sent its ack, and is not when the node that stood still hears it.
     #[test]
     fn what_a_node_is_told_while_it_stands_still_counts_until_it_answers() {
         let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
-        let mut setup = Setup::draw(&mut Random::new(1));
-        setup.set("protocol", "C");
         let mut book = Book::new(VolumeId(0));
         book.views =
             ["Failed", "Diskless"].map(|disk| View { there: true, disk: disk.into(), ..View::default() });
         book.good_until = [at(3_000), at(3_100)];
-        assert_eq!(book.good_copies(0, at(5_000), &setup), Some([false, false]));
+        let good =
+            |book: &Book, host, asked, now| book.good_copies(host, at(now)).map(|good| good.when(at(asked)));
+        assert_eq!(good(&book, 0, 2_000, 5_000), Some([false, false]));
         book.stands_still(0, at(2_900), at(4_900));
-        assert_eq!(book.good_copies(0, at(5_000), &setup), Some([false, true]));
-        assert_eq!(book.good_copies(0, at(6_000), &setup), Some([false, false]), "it has gone on long ago");
-        assert_eq!(book.good_copies(1, at(5_000), &setup), Some([false, false]), "it is another node's");
+        assert_eq!(good(&book, 0, 2_000, 5_000), Some([false, true]));
+        assert_eq!(good(&book, 0, 4_950, 5_000), Some([false, false]), "asked when it went on");
+        assert_eq!(good(&book, 0, 2_000, 6_000), Some([false, false]), "it has gone on long ago");
+        assert_eq!(good(&book, 1, 2_000, 5_000), Some([false, false]), "it is another node's");
     }
 }

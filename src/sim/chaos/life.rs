@@ -279,7 +279,8 @@ impl Life {
             let facts = Facts {
                 open: view.is_primary() && !self.barred[host],
                 copies: book.certain_copies(host, &self.setup),
-                good: book.good_copies(host, self.world.now(), &self.setup),
+                good: book.good_copies(host, self.world.now()),
+                own_good: view.is_good(),
                 written: self.setup.is_synchronous(),
                 sectors: view.sectors,
                 two_primaries: self.setup.two_primaries,

@@ -169,14 +169,16 @@ impl Oracle {
     /// device has as well.
     pub fn remember(&mut self, host: HostId, other: HostId, device: &Device) {
         let answered = self.copies[other].iter().map(|(sector, must)| (*sector, must.now));
-        let under_way = self.writes.iter().filter(|write| write.answered == NEVER);
-        let under_way = under_way.flat_map(|write| write.range().map(|sector| (sector, write.submitted)));
+        let answered = answered.filter(|(sector, now)| self.holds(device, *sector, *now));
+        let under_way = self.writes.iter().enumerate().filter(|(_, write)| write.answered == NEVER);
+        let there = |id: WriteId, sector: u64| self.is_there(id, sector, device);
+        let under_way = under_way.flat_map(|(at, write)| {
+            let there = write.range().filter(move |sector| there(at as WriteId + 1, *sector));
+            there.map(|sector| (sector, write.submitted))
+        });
         let had: Vec<(u64, u64)> = answered
             .chain(under_way)
-            .filter(|(sector, now)| {
-                let own = self.copies[host].get(sector).map_or(0, |must| must.now);
-                *now > own && self.holds(device, *sector, *now)
-            })
+            .filter(|(sector, now)| *now > self.copies[host].get(sector).map_or(0, |must| must.now))
             .collect();
         for (sector, now) in had {
             let before = self.before[host].entry(sector).or_default();
@@ -351,6 +353,14 @@ impl Oracle {
     pub fn is_written(&self, id: WriteId, device: &Device) -> bool {
         let write = &self.writes[id as usize - 1];
         write.range().all(|sector| self.holds(device, sector, write.submitted))
+    }
+
+    /// Whether a device holds just this write in a sector, and no other.
+    fn is_there(&self, id: WriteId, sector: u64, device: &Device) -> bool {
+        let mut bytes = [0; SECTOR];
+        let read = device.read_at(sector * SECTOR_BYTES, &mut bytes).is_ok();
+        let zeroes = self.writes[id as usize - 1].zeroes;
+        read && decode(sector, &bytes) == Ok((!zeroes).then_some(id))
     }
 
     /// Whether a device holds what a copy must have of a sector.

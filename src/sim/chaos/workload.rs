@@ -8,6 +8,7 @@ use super::super::client::{Answer, Client, Wish};
 use super::super::events::HostId;
 use super::super::random::Random;
 use super::super::world::{Pending, World};
+use super::book::Good;
 use super::oracle::{Oracle, Snapshot, WriteId};
 use crate::node::command::Command;
 use crate::units::{Moment, SECTOR_BYTES, VolumeId};
@@ -73,6 +74,9 @@ struct Request {
     kind: Kind,
     /// What held when it was sent: see [`Facts::copies`].
     copies: [Option<u64>; 2],
+    /// So did this: the own disk was good.
+    own_good: bool,
+    at: Moment,
 }
 
 #[derive(Debug)]
@@ -114,7 +118,9 @@ pub(super) struct Facts {
     /// there before it is answered; `None` while that is not so.
     pub(super) copies: [Option<u64>; 2],
     /// Whose copies are good, if that is for sure.
-    pub(super) good: Option<[bool; 2]>,
+    pub(super) good: Option<Good>,
+    /// The disk of the program's node is good.
+    pub(super) own_good: bool,
     /// The peer's disk has a write before that is answered, not only its program.
     pub(super) written: bool,
     /// The size of the device in sectors.
@@ -253,7 +259,8 @@ impl Program {
         if let Some(account) = &mut self.account {
             account.push(format!("{} asks {cookie}: {kind} at {first}+{count}", self.host));
         }
-        self.requests.push(Request { cookie, kind, copies: facts.copies });
+        let (copies, own_good, at) = (facts.copies, facts.own_good, world.now());
+        self.requests.push(Request { cookie, kind, copies, own_good, at });
     }
 
     fn count(&mut self, kind: &Kind) {
@@ -277,7 +284,7 @@ impl Program {
         let Some(at) = self.requests.iter().position(|request| request.cookie == answer.cookie) else {
             return Err(format!("an answer to no request: cookie {}", answer.cookie));
         };
-        let Request { kind, copies: then, .. } = self.requests.swap_remove(at);
+        let Request { kind, copies: then, own_good, at, .. } = self.requests.swap_remove(at);
         if let Some(account) = &mut self.account {
             account
                 .push(format!("{} is answered {}: {kind}, error {}", self.host, answer.cookie, answer.error));
@@ -300,7 +307,10 @@ impl Program {
                     .map_err(|why| format!("a read at {host}: {why}"))?;
             }
             Kind::Write { id, durable } => {
-                self.check_has_a_copy(id, world, oracle, facts)?;
+                // In protocols A and B the peer need not have written it, unless there was no other copy (D30).
+                if let Some(good) = facts.good.filter(|_| facts.written || !own_good) {
+                    self.check_has_a_copy(id, world, oracle, good.when(at))?;
+                }
                 oracle.done(id, copies, durable);
                 let received = [0, 1].into_iter().filter(got_it).filter(|copy| !on_disk(copy));
                 received.for_each(|copy| oracle.received(id, copy));
@@ -320,9 +330,8 @@ impl Program {
         id: WriteId,
         world: &World,
         oracle: &Oracle,
-        facts: Facts,
+        good: [bool; 2],
     ) -> Result<(), String> {
-        let Some(good) = facts.good else { return Ok(()) };
         let has_it = |copy: HostId| {
             let disk = world.disk(copy, self.volume.0);
             good[copy] && disk.is_some_and(|disk| oracle.is_written(id, disk.data()))
