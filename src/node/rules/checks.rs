@@ -1,5 +1,6 @@
 //! What is refused: hard rules (S10), validity (S11) and soft rules (S12).
 
+use super::sanitize::is_alone_outdated;
 use super::{Context, StateResult};
 use crate::config::values::Fencing;
 use crate::node::state::{Conn, Disk, Role, State};
@@ -71,7 +72,8 @@ pub fn validity(os: State, ns: State, ctx: &Context) -> StateResult {
         /* V10 */
         (
             matches!(ns.conn, Conn::Connected | Conn::WFBitMapS | Conn::SyncSource | Conn::PausedSyncS)
-                && ns.disk == Disk::Outdated,
+                && ns.disk == Disk::Outdated
+                && !is_alone_outdated(ns.disk, ns.pdsk),
             R::ConnectedOutdates,
         ),
         /* V11 */ (verifying && !ctx.verify_alg_set, R::NoVerifyAlg),
@@ -256,6 +258,8 @@ mod tests {
         let no_source = State { disk: Disk::Consistent, pdsk: Disk::Inconsistent, ..syncing };
         assert_eq!(v(no_source, &net()), R::NoUpToDateDisk); // V9
         assert_eq!(v(State { disk: Disk::Outdated, ..COPY }, &net()), R::ConnectedOutdates); // V10
+        let alone = State { disk: Disk::Outdated, pdsk: Disk::Diskless, ..COPY };
+        assert_eq!(v(alone, &net()), R::Success);
         assert_eq!(v(State { conn: Conn::WFBitMapT, disk: Disk::Outdated, ..COPY }, &net()), R::Success);
         let verify = State { conn: Conn::VerifyT, ..COPY };
         assert_eq!(v(verify, &Context { verify_alg_set: false, ..net() }), R::NoVerifyAlg); // V11

@@ -41,7 +41,7 @@ pub fn sanitize(os: State, mut ns: State, ctx: &Context) -> (State, Option<Warni
     drop_needless_pause(&mut ns);
     stop_sync_without_disk(os, &mut ns, &mut warning);
     settle_negotiation(os, &mut ns, ctx, &mut warning);
-    promote_connected_disks(&mut ns);
+    promote_connected_disks(os, &mut ns);
     clamp_disks(&mut ns, &mut warning);
     suspend(os, &mut ns, ctx);
     pause_or_resume(&mut ns);
@@ -98,15 +98,26 @@ fn settle_negotiation(os: State, ns: &mut State, ctx: &Context, warning: &mut Op
     }
 }
 
-/// Z5.
-fn promote_connected_disks(ns: &mut State) {
+/// Z5. Ours: an Outdated disk stays that beside a node without one, which can say nothing of the data; the kernel
+/// would call it UpToDate (X4). A Primary that it meets has looked at its generation, and goes if it is another.
+fn promote_connected_disks(os: State, ns: &mut State) {
     if ns.conn >= Conn::Connected && ns.conn < Conn::Ahead {
-        for disk in [&mut ns.disk, &mut ns.pdsk] {
-            if matches!(*disk, Disk::Consistent | Disk::Outdated) {
+        let met = |role: Role, was: Disk| {
+            role == Role::Primary && (os.conn < Conn::Connected || was != Disk::Outdated)
+        };
+        let own = is_alone_outdated(ns.disk, ns.pdsk) && !met(ns.peer, os.disk);
+        let peer = is_alone_outdated(ns.pdsk, ns.disk) && !met(ns.role, os.pdsk);
+        for (disk, stays) in [(&mut ns.disk, own), (&mut ns.pdsk, peer)] {
+            if matches!(*disk, Disk::Consistent | Disk::Outdated) && !stays {
                 *disk = Disk::UpToDate;
             }
         }
     }
+}
+
+/// Whether a disk is Outdated and the other node has none.
+pub(super) fn is_alone_outdated(disk: Disk, other: Disk) -> bool {
+    disk == Disk::Outdated && other <= Disk::Failed
 }
 
 /// Z6.
@@ -292,10 +303,29 @@ mod tests {
     fn connecting_makes_outdated_data_current() {
         // Z5, X4
         let os = State { conn: Conn::WFReportParams, disk: Disk::Outdated, pdsk: Disk::DUnknown, ..PAIR };
+        let os = State { role: Role::Secondary, peer: Role::Primary, ..os };
         let ns = clean(os, State { conn: Conn::Connected, pdsk: Disk::Diskless, ..os });
         assert_eq!((ns.disk, ns.pdsk), (Disk::UpToDate, Disk::Diskless));
+        let consistent = State { disk: Disk::Consistent, peer: Role::Secondary, ..ns };
+        assert_eq!(clean(os, consistent).disk, Disk::UpToDate);
         let ahead = clean(PAIR, State { conn: Conn::Ahead, ..PAIR });
         assert_eq!((ahead.disk, ahead.pdsk), (Disk::UpToDate, Disk::Consistent));
+    }
+
+    #[test]
+    fn a_node_without_a_disk_makes_no_outdated_one_current() {
+        let os = State { conn: Conn::WFReportParams, disk: Disk::Outdated, pdsk: Disk::DUnknown, ..PAIR };
+        let os = State { role: Role::Secondary, peer: Role::Secondary, ..os };
+        let met = clean(os, State { conn: Conn::Connected, pdsk: Disk::Diskless, ..os });
+        assert_eq!((met.disk, met.pdsk), (Disk::Outdated, Disk::Diskless));
+        let own = State { disk: Disk::Diskless, pdsk: Disk::Outdated, ..met };
+        assert_eq!(clean(own, own).pdsk, Disk::Outdated, "nor the peer's");
+        let primary = State { role: Role::Primary, ..own };
+        assert_eq!(clean(own, primary).pdsk, Disk::Outdated, "nor does it by becoming Primary");
+        let meets = State { conn: Conn::WFReportParams, pdsk: Disk::DUnknown, ..primary };
+        assert_eq!(clean(meets, primary).pdsk, Disk::UpToDate, "it has seen its generation");
+        let returned = State { pdsk: Disk::Consistent, ..met };
+        assert_eq!(clean(met, returned).disk, Disk::UpToDate);
     }
 
     #[test]

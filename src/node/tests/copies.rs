@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::options::Protocol;
+use crate::node::rules::StateResult;
 
 fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
@@ -358,6 +359,32 @@ fn an_old_disk_that_meets_a_primary_without_one_is_not_called_good() {
     world.connect(0);
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    world.assert_equal_disks();
+}
+
+/// X4: a Secondary without a disk cannot say that its data were not newer.
+#[test]
+fn an_old_disk_that_meets_a_secondary_without_one_is_not_called_good_either() {
+    let mut world = World::synced(plain());
+    world.cut();
+    assert!(world.command(1, Command::Outdate { volume: VOLUME }).is_success());
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.join();
+    world.assert_states(
+        "Connected Secondary/Secondary Diskless/Outdated",
+        "Connected Secondary/Secondary Outdated/Diskless",
+    );
+    for host in [0, 1] {
+        let promoted = world.command(host, Command::Primary { volume: VOLUME, force: false });
+        assert_eq!(promoted.code, StateResult::NoUpToDateDisk.code(), "{}", world.logs());
+    }
+    world.reattach(0);
+    world.settle();
+    let in_sync = "Connected Secondary/Secondary UpToDate/UpToDate";
+    world.assert_states(in_sync, in_sync);
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);
     world.assert_equal_disks();
 }
