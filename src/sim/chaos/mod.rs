@@ -36,6 +36,7 @@ mod strikes;
 mod templates;
 mod verified;
 mod view;
+mod windows;
 pub mod workload;
 
 use std::collections::BTreeSet;

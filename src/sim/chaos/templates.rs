@@ -21,6 +21,10 @@ use super::returning::{
 };
 use super::script::{Gap, Script};
 use super::setup::Setup;
+use super::windows::{
+    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, full_sync_begins,
+    old_disk_meets_its_primary, refused_before_the_generation, two_volumes_thaw,
+};
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
 
@@ -70,6 +74,13 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 both_given_up_at_once,
     3 page_under_way_lost,
     1 log_of_a_failing_disk,
+    1 acked_while_it_waits,
+    1 barrier_at_a_failed_disk,
+    1 full_sync_begins,
+    1 copy_that_stays_is_lost,
+    1 two_volumes_thaw,
+    1 refused_before_the_generation,
+    1 old_disk_meets_its_primary,
 ];
 
 /// The names of the courses that a life may have in its plan.

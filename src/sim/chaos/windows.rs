@@ -1,0 +1,200 @@
+//! Courses whose window is between two nodes: what one of them has said, and the other one has not done yet, or
+//! has not heard.
+
+use super::cues::Cue;
+use super::plan::{Action, Admin, DiskError};
+use super::reach::OnTheWay;
+use super::script::{Gap, Script};
+use super::setup::Setup;
+use super::workload::{Asked, Taste};
+
+/// I2: in protocol B the peer has said that it has a write, which waits there for an older one to the same place, and
+/// loses the Primary.
+pub(super) fn acked_while_it_waits(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "B");
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::OnePlace]);
+    script.pause(50);
+    script.stall(Gap::Now, other, 400);
+    for _ in 0..2 + script.way(3) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    if script.way(3) > 0 {
+        script.lose(Gap::Now, primary);
+    } else {
+        script.part(Gap::Now);
+    }
+    script.take_over();
+    script.wait_for_peace();
+}
+
+/// T10, I6: the peer's disk has failed and is still open, when the barrier comes behind what it acked.
+pub(super) fn barrier_at_a_failed_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", if script.way(2) == 0 { "call-local-io-error" } else { "detach" });
+    let other = script.other;
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.slow(other);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    script.wait(Cue::Unflushed(other), 50);
+    script.wait(Cue::Writing(other), 100); // It keeps the disk open.
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+    } else {
+        script.data_errors(other, DiskError::Write, 1);
+    }
+    script.wait(Cue::Unfit(other), 300);
+    script.wait(Cue::OnTheWay(script.primary, OnTheWay::BarrierAck), 300);
+    script.pause(2);
+    script.lose_power(Gap::Now, other);
+    script.clients(&[Taste::Nothing]); // What is written from now on would hide what was lost.
+    script.act(Gap::Now, Action::Mend(other));
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
+
+/// T17, I35: the source of a full sync that was asked for has not begun, and its clients write; the target does not
+/// know yet that its copy is no good any more.
+pub(super) fn full_sync_begins(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    if script.way(2) == 0 {
+        script.jitter(20);
+    }
+    script.slow(other);
+    if script.way(2) == 0 {
+        script.slow(primary);
+    }
+    let (asks, admin) =
+        [(primary, Admin::InvalidateRemote), (other, Admin::Invalidate)][script.way(2) as usize];
+    script.admin(Gap::Now, asks, admin);
+    script.wait(Cue::OnTheWay(asks, OnTheWay::Request), 500);
+    script.pause(30);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    script.lose(Gap::Now, primary);
+    script.lose(Gap::Now, other);
+    script.other_returns_first();
+}
+
+/// T38, W196: the node whose copy stays is asked first, and makes it durable; that goes at that moment, or fails.
+pub(super) fn copy_that_stays_is_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    let fails = script.way(2) == 0;
+    if fails {
+        script.slow(primary);
+    }
+    script.wait(Cue::Unflushed(primary), 50);
+    let way = script.way(3);
+    let (asks, admin) = match way {
+        0 => (other, Admin::Detach { force: false }),
+        1 => (other, Admin::Invalidate),
+        _ => (primary, Admin::InvalidateRemote),
+    };
+    script.admin(Gap::Now, asks, admin);
+    if fails {
+        script.wait(Cue::OnTheWay(asks, OnTheWay::Request), 500);
+        script.pause(5);
+        script.admin(Gap::Now, primary, Admin::Detach { force: true });
+        script.wait(Cue::Unfit(primary), 100);
+    } else {
+        script.wait(Cue::Unfit(other), 500);
+    }
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    let lost = if fails && script.way(2) == 0 { other } else { primary };
+    script.lose_power(Gap::Now, lost);
+    script.boot(Gap::Soon, primary);
+    script.boot(Gap::Soon, other);
+    script.admin(Gap::Later, primary, Admin::Attach);
+    script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T41, I8: two volumes are frozen and meet their peer again, which lost its power: the bitmap of one waits for what the
+/// other one lets go.
+pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.set("fencing", "resource-and-stonith");
+    setup.fences = false;
+    setup.volumes = 2;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
+    if script.way(2) == 0 {
+        script.slow(other);
+    }
+    script.wait(Cue::Unflushed(other), 50);
+    script.lose_power(Gap::Now, other);
+    script.wait(Cue::Frozen(primary), 3_000);
+    if script.way(2) == 0 {
+        script.slow(primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.jitter(20);
+    script.wait_for_peace();
+}
+
+/// T21: the Primary's disk refuses a write and is given up; nobody has noted that but this disk when both are lost.
+pub(super) fn refused_before_the_generation(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "detach");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.slow(other);
+    script.data_errors(primary, DiskError::Write, 1);
+    script.wait(Cue::Unfit(primary), 500);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.act(Gap::Now, Action::Kill(other));
+    script.lose(Gap::Now, primary);
+    script.act(Gap::Now, Action::Mend(primary));
+    script.boot(Gap::Soon, primary);
+    script.wait(Cue::Lonely(primary), 500);
+    script.admin(Gap::Now, primary, Admin::Promote);
+    script.wait(Cue::Primary(primary), 500);
+    script.boot(Gap::Later, other);
+    script.wait_for_peace();
+}
+
+/// S31: a disk that is older than what the clients of a Primary have seen, which has none, meets that.
+pub(super) fn old_disk_meets_its_primary(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.part(Gap::Soon);
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.wait(Cue::Lonely(other), 5_000);
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, other, Admin::Outdate);
+    }
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    if script.way(2) == 0 {
+        script.jitter(20);
+    }
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::OnTheWay(other, OnTheWay::State), 3_000);
+    script.pause(50);
+    match script.way(3) {
+        0 => script.lose(Gap::Soon, other),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.act(Gap::Soon, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+}
