@@ -9,6 +9,7 @@ use super::setup::{apply_al, create_md};
 use super::workload::Program;
 use crate::node::Node;
 use crate::node::command::Command;
+use crate::node::rules::StateResult;
 use crate::units::{Moment, VolumeId};
 
 /// Something an administrator does on a machine.
@@ -51,6 +52,9 @@ impl Life {
         }
         if let Some(outcome) = self.pending[host].take().and_then(|pending| pending.outcome()) {
             self.say(|| format!("   {host}: {} {}", outcome.code, outcome.info.join("; ")));
+            self.books
+                .iter_mut()
+                .for_each(|book| book.answers(host, outcome.code == StateResult::Success.code()));
         }
         if self.awaits_closing(host) {
             return Ok(false);
@@ -123,7 +127,19 @@ impl Life {
                 self.barred[host] = false;
                 None
             }
-            Task::Command(command) if there => Some(self.world.start(host, command)),
+            Task::Command(command) if there => {
+                let stays = match command {
+                    Command::Detach { volume, force: false } | Command::Invalidate { volume } => {
+                        Some((volume, 1 - host))
+                    }
+                    Command::InvalidateRemote { volume } => Some((volume, host)),
+                    _ => None,
+                };
+                if let Some((volume, stays)) = stays {
+                    self.books[usize::from(volume.0)].asks_to_give_up(host, stays, &self.setup);
+                }
+                Some(self.world.start(host, command))
+            }
             Task::Make | Task::NewMinor(_) | Task::Attach(_) | Task::Connect { .. } | Task::Command(_) => {
                 None
             }

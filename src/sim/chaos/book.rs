@@ -46,6 +46,8 @@ pub(super) struct Book {
     diskless: [bool; 2],
     /// The administrator last gave its disk up in good order, with the peer's copy made sure of (T38).
     pub(super) detached: [bool; 2],
+    /// What has to be durable on the copy that stays, when the other one is given up for it (T38).
+    pledge: Option<Pledge>,
     /// A split brain is being resolved: one side loses by decision.
     pub(super) split_brain: bool,
     /// Discards failed on some disk.
@@ -59,6 +61,15 @@ pub(super) struct Book {
     /// He did so while the peer was not there to say that it has as good a one.
     given_up: [bool; 2],
     pub(super) coverage: Coverage,
+}
+
+/// A node was asked to give up a copy in good order, while both were good.
+#[derive(Debug)]
+struct Pledge {
+    asked: HostId,
+    stays: HostId,
+    /// What the copy that stays had to have then.
+    then: Snapshot,
 }
 
 /// Whose copies are good, or were when an answer that arrives now was given.
@@ -95,6 +106,7 @@ impl Book {
             replaced: [false; 2],
             diskless: [false; 2],
             detached: [false; 2],
+            pledge: None,
             split_brain: false,
             discards_failed: false,
             reads_failed: false,
@@ -151,6 +163,22 @@ impl Book {
         self.stood_still[host] = (now, until);
     }
 
+    /// A node is asked to give up one of the copies.
+    pub(super) fn asks_to_give_up(&mut self, asked: HostId, stays: HostId, setup: &Setup) {
+        let both = self.views.iter().all(|view| view.is_connected() && view.disk == "UpToDate");
+        let then = self.oracle.snapshot(stays);
+        self.pledge = (both && setup.is_synchronous()).then_some(Pledge { asked, stays, then });
+    }
+
+    /// It says that it has, or has not.
+    pub(super) fn answers(&mut self, asked: HostId, gave_up: bool) {
+        if let Some(Pledge { stays, then, .. }) = self.pledge.take_if(|pledge| pledge.asked == asked)
+            && gave_up
+        {
+            self.oracle.flushed(stays, &then);
+        }
+    }
+
     /// A node shows this now. Returns what is worth telling.
     ///
     /// # Errors
@@ -182,6 +210,9 @@ impl Book {
     /// A node shows another state than before.
     fn changed(&mut self, world: &World, setup: &Setup, host: HostId, before: &View) -> Result<(), String> {
         let view = self.views[host].clone();
+        if !view.is_connected() {
+            self.pledge = None; // They do not hear of each other.
+        }
         if before.is_whole() && !view.is_whole() {
             self.promoted[host] = false;
         }
@@ -263,7 +294,8 @@ impl Book {
         }
         // A crashed Primary that returns before the other was promoted is the source again, with what its disk kept (I5).
         if self.crashed_primary[source] && !self.promoted[target] {
-            let checked = self.oracle.check_others(source, target, device.data());
+            let others = self.oracle.check_others(source, target, device.data());
+            let checked = others.and_then(|()| self.oracle.check_medium(source, device.data()));
             self.oracle.gives_up(target, source);
             return checked.map_err(|why| {
                 format!("{target} is overwritten by a crashed Primary that never had a promised write: {why}")
@@ -331,6 +363,7 @@ impl Book {
 
     /// A machine is down.
     pub(super) fn gone(&mut self, host: HostId, now: Moment) {
+        self.pledge = None;
         if self.views[host].is_good() {
             self.good_until[host] = now;
         }

@@ -41,6 +41,8 @@ pub enum Cue {
     Primary(HostId),
     /// This node is Secondary.
     Secondary(HostId),
+    /// This node has done what it was told.
+    Obeyed(HostId),
     /// This node is in the middle of this.
     Amid(HostId, Step),
     /// This is on the way from this node, or to it.
@@ -101,6 +103,7 @@ impl Life {
             Cue::Unfit(host) => on(host, |view| view.disk != "UpToDate"),
             Cue::Primary(host) => on(host, View::is_primary),
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
+            Cue::Obeyed(host) => self.tasks[host].is_empty() && self.pending[host].is_none(),
             Cue::Amid(host, step) => Situations::hold(&self.world, host, Situation::Step(step)),
             Cue::OnTheWay(host, packet) => Situations::hold(&self.world, host, Situation::OnTheWay(packet)),
         }

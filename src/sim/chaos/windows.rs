@@ -107,7 +107,7 @@ pub(super) fn copy_that_stays_is_lost(script: &mut Script<'_>, setup: &mut Setup
         script.admin(Gap::Now, primary, Admin::Detach { force: true });
         script.wait(Cue::Unfit(primary), 100);
     } else {
-        script.wait(Cue::Unfit(other), 500);
+        script.wait(Cue::Obeyed(asks), 500);
     }
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
