@@ -36,6 +36,8 @@ pub(super) struct Book {
     killed_primary: [bool; 2],
     /// It was Primary since the link was lost.
     promoted: [bool; 2],
+    /// Its copy may have been written since the copies were the same, by a Primary here or by one without a disk.
+    written: [bool; 2],
     /// The power failed, and the copies were not the same since.
     bereft: [bool; 2],
     /// This machine's program was killed, with what it had received and, without protocol C, was counted on.
@@ -101,6 +103,7 @@ impl Book {
             crashed_primary: [false; 2],
             killed_primary: [false; 2],
             promoted: [false; 2],
+            written: [false; 2],
             bereft: [false; 2],
             shed: [false; 2],
             replaced: [false; 2],
@@ -215,6 +218,11 @@ impl Book {
         }
         if before.is_whole() && !view.is_whole() {
             self.promoted[host] = false;
+        }
+        for node in [0, 1] {
+            let (own, peer) = (&self.views[node], &self.views[1 - node]);
+            let serves = own.is_primary() || (own.is_connected() && peer.is_primary());
+            self.written[node] |= serves && own.disk == "UpToDate" && !own.is_whole();
         }
         if view.disk == "Diskless" && before.disk != "Diskless" {
             self.diskless[host] = true;
@@ -358,7 +366,19 @@ impl Book {
         self.shed = [false; 2];
         self.diskless = [false; 2];
         self.given_up = [false; 2];
+        self.written = [false; 2];
         self.split_brain = false;
+    }
+
+    /// The nodes say that their copies went different ways.
+    ///
+    /// # Errors
+    /// If they cannot have.
+    pub(super) fn split(&mut self) -> Result<(), String> {
+        let really = self.split_brain || self.written == [true; 2];
+        self.split_brain = true;
+        let [a, b] = self.written;
+        really.then_some(()).ok_or_else(|| format!("a split brain that is none: written alone was {a}, {b}"))
     }
 
     /// A machine is down.

@@ -300,7 +300,7 @@ impl Life {
 
     /// Looks at both nodes, if anything changed.
     pub(super) fn observe(&mut self) -> Result<(), String> {
-        self.heed_handlers();
+        self.heed_handlers()?;
         if self.seen != Some(self.world.changes()) {
             self.seen = Some(self.world.changes());
             for host in [0, 1] {
@@ -326,20 +326,24 @@ impl Life {
     }
 
     /// What a handler does besides its exit code.
-    fn heed_handlers(&mut self) {
+    ///
+    /// # Errors
+    /// If what it is called for is not so.
+    fn heed_handlers(&mut self) -> Result<(), String> {
         for host in [0, 1] {
             for call in self.world.take_handler_calls(host) {
                 self.say(|| format!("   {host}: handler {}", call.name));
                 match call.name {
                     "initial-split-brain" => {
                         let meant = |book: &&mut Book| call.volume.is_none_or(|volume| volume == book.volume);
-                        self.books.iter_mut().filter(meant).for_each(|book| book.split_brain = true);
+                        self.books.iter_mut().filter(meant).try_for_each(Book::split)?;
                     }
                     "fence-peer" if self.setup.fences && self.busy => self.power_loss(1 - host, false),
                     _ => {}
                 }
             }
         }
+        Ok(())
     }
 
     /// Why the copies of some volume need not be the same at the moment, if they need not.
