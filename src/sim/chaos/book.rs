@@ -221,7 +221,8 @@ impl Book {
         }
         for node in [0, 1] {
             let (own, peer) = (&self.views[node], &self.views[1 - node]);
-            let serves = own.is_primary() || (own.is_connected() && peer.is_primary());
+            let connected = own.is_connected() && peer.is_connected();
+            let serves = own.is_primary() || (connected && peer.is_primary());
             self.written[node] |= serves && own.disk == "UpToDate" && !own.is_whole();
         }
         if view.disk == "Diskless" && before.disk != "Diskless" {
