@@ -52,9 +52,8 @@ impl Life {
         }
         if let Some(outcome) = self.pending[host].take().and_then(|pending| pending.outcome()) {
             self.say(|| format!("   {host}: {} {}", outcome.code, outcome.info.join("; ")));
-            self.books
-                .iter_mut()
-                .for_each(|book| book.answers(host, outcome.code == StateResult::Success.code()));
+            let gave_up = outcome.code == StateResult::Success.code();
+            self.books.iter_mut().try_for_each(|book| book.answers(host, gave_up))?;
         }
         if self.awaits_closing(host) {
             return Ok(false);

@@ -65,13 +65,15 @@ pub(super) struct Book {
     pub(super) coverage: Coverage,
 }
 
-/// A node was asked to give up a copy in good order, while both were good.
+/// A node was asked to give up a good copy in good order.
 #[derive(Debug)]
 struct Pledge {
     asked: HostId,
     stays: HostId,
-    /// What the copy that stays had to have then.
-    then: Snapshot,
+    /// What the copy that stays had to have then, if it was good.
+    then: Option<Snapshot>,
+    /// The disk of the node whose copy stays was gone.
+    is_only: bool,
 }
 
 /// Whose copies are good, or were when an answer that arrives now was given.
@@ -166,20 +168,30 @@ impl Book {
         self.stood_still[host] = (now, until);
     }
 
-    /// A node is asked to give up one of the copies.
+    /// A node is asked to give up one of the copies, for the one that stays.
     pub(super) fn asks_to_give_up(&mut self, asked: HostId, stays: HostId, setup: &Setup) {
-        let both = self.views.iter().all(|view| view.is_connected() && view.disk == "UpToDate");
-        let then = self.oracle.snapshot(stays);
-        self.pledge = (both && setup.is_synchronous()).then_some(Pledge { asked, stays, then });
+        let connected = self.views.iter().all(View::is_connected);
+        let stays_good = self.views[stays].disk == "UpToDate";
+        let then = (stays_good && setup.is_synchronous()).then(|| self.oracle.snapshot(stays));
+        let is_only = self.views[stays].has_failed_disk();
+        let good = connected && self.views[1 - stays].disk == "UpToDate";
+        self.pledge = good.then_some(Pledge { asked, stays, then, is_only });
     }
 
     /// It says that it has, or has not.
-    pub(super) fn answers(&mut self, asked: HostId, gave_up: bool) {
-        if let Some(Pledge { stays, then, .. }) = self.pledge.take_if(|pledge| pledge.asked == asked)
-            && gave_up
-        {
+    ///
+    /// # Errors
+    /// If it was the only one that a Primary had, then and now.
+    pub(super) fn answers(&mut self, asked: HostId, gave_up: bool) -> Result<(), String> {
+        let pledge = self.pledge.take_if(|pledge| pledge.asked == asked);
+        let Some(Pledge { stays, then, is_only, .. }) = pledge.filter(|_| gave_up) else { return Ok(()) };
+        if let Some(then) = then {
             self.oracle.flushed(stays, &then);
         }
+        if is_only && self.views[stays].has_failed_disk() && self.views.iter().any(View::is_primary) {
+            return Err(format!("the only copy is given up for that of {stays}, which has no disk"));
+        }
+        Ok(())
     }
 
     /// A node shows this now. Returns what is worth telling.
@@ -355,7 +367,7 @@ impl Book {
 
     /// Whether a node has no disk, without having made sure that the peer has all that it had.
     fn has_given_up(&self, host: HostId) -> bool {
-        matches!(self.views[host].disk.as_str(), "Failed" | "Diskless") && !self.detached[host]
+        self.views[host].has_failed_disk() && !self.detached[host]
     }
 
     /// The copies are the same: what happened before is history.

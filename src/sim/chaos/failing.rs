@@ -5,6 +5,7 @@ use super::plan::{Action, Admin, DiskError};
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
+use crate::config::options::Protocol;
 
 /// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
 pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
@@ -324,6 +325,9 @@ pub(super) fn written_through_a_suspended_peer(script: &mut Script<'_>, setup: &
 /// I1, I3: a Primary is the target of a resync, and loses its source with writes under way.
 pub(super) fn source_of_the_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", if script.way(2) == 0 { "dont-care" } else { "resource-and-stonith" });
+    if setup.net.protocol == Protocol::A {
+        setup.set("protocol", "C"); // Nobody may have both (154).
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
     if script.way(4) == 0 {

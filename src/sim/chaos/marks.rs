@@ -161,8 +161,8 @@ pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.wait(Cue::Writing(other), 200);
     script.pause(10);
-    if script.way(3) == 0 {
-        script.lose(Gap::Now, other);
+    if script.way(4) > 0 {
+        script.lose_power(Gap::Now, other); // With all that its disk had not flushed.
     } else {
         script.act(Gap::Now, Action::Break);
     }

@@ -108,10 +108,16 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
-    script.act(Gap::Now, Action::Silence(other));
-    script.admin(Gap::Now, other, Admin::Detach { force: true });
-    script.wait(Cue::Unfit(other), 300);
-    script.act(Gap::Now, Action::Join);
+    if script.way(2) == 0 {
+        script.jitter(80); // What is said on one of the two sockets may come long before what is on the other.
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+        script.wait(Cue::Unfit(other), 300);
+    } else {
+        script.act(Gap::Now, Action::Silence(other));
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+        script.wait(Cue::Unfit(other), 300);
+        script.act(Gap::Now, Action::Join);
+    }
     script.wait(Cue::Answered(Asked::Write), 200);
     let force = script.way(3) == 0;
     script.admin(Gap::Now, primary, Admin::Detach { force });

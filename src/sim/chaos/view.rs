@@ -54,6 +54,11 @@ impl View {
         matches!(self.disk.as_str(), "Diskless" | "")
     }
 
+    /// Its disk is given up.
+    pub(super) fn has_failed_disk(&self) -> bool {
+        matches!(self.disk.as_str(), "Failed" | "Diskless")
+    }
+
     /// Its disk has what it was given, and keeps it.
     pub(super) fn is_good(&self) -> bool {
         matches!(self.disk.as_str(), "Consistent" | "UpToDate" | "Negotiating")
