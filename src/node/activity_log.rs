@@ -246,6 +246,11 @@ impl ActivityLog {
         self.index.keys().copied()
     }
 
+    /// The active set, and what is leaving it with the next transaction.
+    pub fn covered(&self) -> impl Iterator<Item = AlExtent> + '_ {
+        self.slots.iter().filter_map(|slot| slot.extent)
+    }
+
     /// Whether changes wait for a transaction that has not begun.
     #[must_use]
     pub fn has_pending(&self) -> bool {

@@ -176,6 +176,7 @@ impl Node {
             || entered(old, new, |s| s.disk == Disk::Failed) // A19
             || entered(old, new, |s| s.disk == Disk::Diskless) // A20
             || spoiled // A21
+            || entered(old, new, |s| s.disk == Disk::Outdated && s.conn == Conn::Connected) // Ours: X4
             || (old.disk < Disk::UpToDate && old.conn >= Conn::SyncSource && new.conn == Conn::Connected) // A24
             || (old.conn == Conn::VerifyS && new.conn == Conn::Connected); // A25
         if send_state {

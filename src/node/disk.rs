@@ -52,13 +52,19 @@ impl Node {
 
     /// A flush failed: what the cache had may be gone, and a later flush need not say so. Of a Primary's own writes
     /// the activity log has the extents (T2); where its disk stays in use beside a good one, which is shown from now
-    /// on, they are out of sync. What the peer wrote it marks itself (T10).
+    /// on, they are out of sync. What the peer wrote it marks itself, as no barrier is acked (T10).
     pub(super) fn flush_fault(&mut self, volume: VolumeId, fault: &DiskFault) {
         self.write_fault(volume, fault, "a flush");
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        let Some(v) = self.volumes.get(&volume) else { return };
         let State { role, conn, disk, .. } = v.state;
-        if role == Role::Primary && conn <= Conn::Connected && disk == Disk::Inconsistent {
-            v.mark_hot_extents();
+        if role != Role::Primary || disk != Disk::Inconsistent {
+            return;
+        }
+        for extent in v.maybe_unflushed() {
+            self.mark_out_of_sync(volume, extent);
+        }
+        if conn.is_sync_target() {
+            self.protocol_error("a flush failed: blocks that the resync has passed are out of sync");
         }
     }
 

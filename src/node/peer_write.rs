@@ -389,6 +389,9 @@ impl Node {
             && let Some(covers) = self.link().epochs.flush_covers()
             && self.link().epochs.done_unflushed() > 0
         {
+            if self.is_epoch_lost() {
+                return;
+            }
             if self.volumes_to_flush().next().is_none() {
                 self.epoch_durable(covers);
             } else if hurry || self.link().epoch_flush_at.is_none_or(|at| self.now >= at) {
@@ -427,20 +430,24 @@ impl Node {
         if let Err(fault) = result
             && *fault != DiskFault::Unsupported
         {
-            // The acks of the epoch are out, its durability is not: no barrier ack, and the Primary's
-            // sweep marks the epoch out of sync (T10).
-            self.link_mut().epoch_flush_failed = true;
             self.flush_fault(volume, fault);
         }
-        if self.link().epoch_flushes > 0 {
+        if self.link().epoch_flushes > 0 || self.is_epoch_lost() {
             return;
-        }
-        if std::mem::take(&mut self.link_mut().epoch_flush_failed) {
-            return self.protocol_error("a flush failed: the last writes of the peer may not be durable");
         }
         self.epoch_durable(covers);
         self.try_epochs(false);
         self.advance_teardown();
+    }
+
+    /// Whether a flush failed since the writes that are to be acked now: the acks of their epoch are out, its
+    /// durability is not. There is no barrier ack, and the Primary's sweep marks the epoch out of sync (T10).
+    fn is_epoch_lost(&mut self) -> bool {
+        let lost = std::mem::take(&mut self.link_mut().epoch_flush_failed);
+        if lost {
+            self.protocol_error("a flush failed: the last writes of the peer may not be durable");
+        }
+        lost
     }
 
     /// All epochs up to `covers` are durable: their in-sync writes count (T1).

@@ -107,6 +107,7 @@ impl Node {
         link.phase = Phase::Closing(Closing::Work);
         link.epochs = super::epochs::Epochs::default();
         link.in_sync_writes.clear();
+        link.epoch_flush_failed = false;
         for v in self.volumes.values_mut() {
             v.peer_uuids = None;
             v.unaccepted = None;

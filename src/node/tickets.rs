@@ -148,6 +148,9 @@ impl Node {
             disk.flushing -= 1;
             disk.unflushed |= result.is_err();
         }
+        if flushes_data && result.is_err() && self.link().epochs.has_unflushed() {
+            self.link_mut().epoch_flush_failed = true; // Whoever asked for it: the peer's writes may be gone, too.
+        }
         match purpose {
             Purpose::Local { key } => self.local_done(key, result),
             Purpose::ClientFlush { id } => self.client_flush_done(volume, id, &result),

@@ -16,8 +16,11 @@ use super::verify::{Verify, Wish};
 use crate::config::options::DiskOptions;
 use crate::meta::layout::Layout;
 use crate::meta::superblock::Superblock;
-use crate::units::{AL_EXTENT_SECTORS, BitIndex, Extent, Sector, VolumeId};
+use crate::units::{AL_EXTENT_SECTORS, Extent, Sector, VolumeId};
 use crate::wire::bitmap_code::{BitmapReceiver, BitmapSender};
+
+/// A device is marked as a whole in pieces of so many sectors.
+const WHOLE_STEP: u64 = 1 << 30;
 
 /// The peer's UUIDs as last received or as both agreed since (W180): `p_uuid` of S1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -384,22 +387,19 @@ impl Volume {
         self.usable_disk().map_or(0, |disk| disk.bitmap.set(first, last))
     }
 
-    /// Marks all that may have been written since the last good flush out of sync.
-    pub(super) fn mark_hot_extents(&mut self) {
-        let end = self.end;
-        let Some(disk) = self.usable_disk() else { return };
-        if !disk.options.al_updates {
-            disk.bitmap.set(BitIndex::new(0), BitIndex::new(u64::MAX));
-            return;
-        }
-        for hot in disk.al.hot_extents() {
-            let first = Sector::new(u64::from(hot.get()) * AL_EXTENT_SECTORS);
-            let sectors = AL_EXTENT_SECTORS.min(end.get().saturating_sub(first.get()));
-            if let Some(extent) = Extent::new(first, sectors as u32) {
-                let (first, last) = extent.touched_bits();
-                disk.bitmap.set(first, last);
-            }
-        }
+    /// What may have been written here since the last good flush: the extents that the activity log has, and those that
+    /// are leaving it (D90); without a log all.
+    pub(super) fn maybe_unflushed(&self) -> Vec<Extent> {
+        let Some(disk) = self.disk.as_deref() else { return Vec::new() };
+        let (log, step) = match disk.options.al_updates {
+            true => (disk.al.covered().map(|extent| u64::from(extent.get())).collect(), AL_EXTENT_SECTORS),
+            false => ((0..self.end.get().div_ceil(WHOLE_STEP)).collect::<Vec<_>>(), WHOLE_STEP),
+        };
+        let extent = |number: u64| {
+            let first = Sector::new(number * step);
+            Extent::new(first, step.min(self.end.get().saturating_sub(first.get())) as u32)
+        };
+        log.into_iter().filter_map(extent).collect()
     }
 
     /// Whether reads or writes are admitted and not answered; a flush may wait for others.

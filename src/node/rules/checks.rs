@@ -141,6 +141,11 @@ pub fn soft_rules(os: State, ns: State, ctx: &Context) -> StateResult {
                 && ns.pdsk < Disk::Inconsistent,
             R::NoUpToDateDisk,
         ),
+        // Ours: the peer, which has no disk, would be Primary on an old copy without a decision for it (X4).
+        (
+            os.peer != Role::Primary && ns.peer == Role::Primary && is_alone_outdated(ns.disk, ns.pdsk),
+            R::NoUpToDateDisk,
+        ),
         /* T9  */ (verifying && os.conn < Conn::Connected, R::NeedConnection),
         /* T10 */ (verifying && ns.conn != os.conn && os.conn > Conn::Connected, R::ResyncRunning),
         /* T11 */ (starting_sync && os.conn < Conn::Connected, R::NeedConnection),
@@ -340,6 +345,9 @@ mod tests {
         assert_eq!(gives_up(COPY, Disk::Diskless), R::NoUpToDateDisk); // I3
         assert_eq!(gives_up(COPY, Disk::UpToDate), R::Success);
         assert_eq!(gives_up(State { pdsk: Disk::Diskless, ..COPY }, Disk::Diskless), R::Success);
+        let old = State { disk: Disk::Outdated, pdsk: Disk::Diskless, peer: Role::Secondary, ..COPY };
+        assert_eq!(s(old, State { peer: Role::Primary, ..old }), R::NoUpToDateDisk); // X4
+        assert_eq!(s(old, State { peer: Role::Primary, disk: Disk::UpToDate, ..old }), R::Success);
         assert_eq!(go(ALONE, Conn::VerifyS), R::NeedConnection); // T9
         assert_eq!(go(target, Conn::VerifyS), R::ResyncRunning); // T10
         let verifying = State { conn: Conn::VerifyS, ..COPY };

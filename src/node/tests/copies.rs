@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::options::Protocol;
 use crate::node::rules::StateResult;
+use crate::wire::StateWord;
 
 fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
@@ -387,6 +388,28 @@ fn an_old_disk_that_meets_a_secondary_without_one_is_not_called_good_either() {
     world.assert_states(in_sync, in_sync);
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);
     world.assert_equal_disks();
+}
+
+/// X4, S44: the one without a disk hears of it, or it would become Primary through that copy.
+#[test]
+fn a_node_without_a_disk_hears_that_the_only_copy_is_outdated() {
+    let mut world = World::synced(plain());
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: false }).is_success());
+    let before = world.uuids(1);
+    assert!(world.command(1, Command::Outdate { volume: VOLUME }).is_success());
+    let states = ["Diskless/Outdated", "Outdated/Diskless"];
+    let states = states.map(|disks| format!("Connected Secondary/Secondary {disks}"));
+    world.assert_states(&states[0], &states[1]);
+    let promoted = world.command(0, Command::Primary { volume: VOLUME, force: false });
+    assert_eq!(promoted.code, StateResult::NoUpToDateDisk.code(), "{}", world.logs());
+    world.hear(1, false, Packet::StateChgReq { mask: StateWord(3), value: StateWord(1) }, None);
+    assert!(
+        world.hosts[1].state().contains(" Secondary/Secondary Outdated/"),
+        "a kernel asks\n{}",
+        world.logs()
+    );
+    assert_eq!(world.uuids(1), before);
 }
 
 /// S90: the same disk, outdated for nothing: the Primary knows its UUIDs, and goes on through it.

@@ -592,3 +592,23 @@ fn what_a_failed_flush_may_have_lost_is_marked() {
         world.assert_equal_disks();
     }
 }
+
+/// T10: an error is told once, to whoever asks first; the barrier's own flush finds nothing to complain of.
+#[test]
+fn a_flush_that_failed_for_a_client_counts_for_the_writes_of_the_peer() {
+    let mut world = World::new(NetOptions { allow_two_primaries: true, ..plain() });
+    world.disk_options.on_io_error = OnIoError::PassOn;
+    let mut world = world.in_sync();
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    let write = world.submit(1, write_of(3, 7));
+    while world.reply(1, write).is_none() && world.step() {}
+    world.hosts[0].fails =
+        |device, op| (device == Device::Data && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+    let flush = world.submit(0, Request::Flush);
+    while world.reply(0, flush).is_none() && world.step() {}
+    world.hosts[0].fails = |_, _| None;
+    world.settle();
+    assert!(world.logs().contains("the last writes of the peer may not be durable"), "{}", world.logs());
+    world.assert_equal_disks();
+}

@@ -104,8 +104,9 @@ impl Life {
     }
 
     /// The disks of a machine are good ones again.
-    pub(super) fn mend(&self, host: HostId) {
-        for book in &self.books {
+    pub(super) fn mend(&mut self, host: HostId) {
+        for book in &mut self.books {
+            book.faulty[host] = false;
             let disk = book.disk(&self.world, host);
             disk.devices().for_each(|device| device.set_faults(Faults::default()));
         }
@@ -114,6 +115,7 @@ impl Life {
     fn disk_errors(&mut self, host: HostId, number: usize, meta: bool, kind: DiskError, times: u32) {
         let count = self.books.len();
         let book = &mut self.books[number % count];
+        book.faults_begin(host);
         book.discards_failed |= kind == DiskError::Discard;
         book.reads_failed |= kind == DiskError::Read;
         let disk = book.disk(&self.world, host);

@@ -36,6 +36,8 @@ pub(super) struct Book {
     killed_primary: [bool; 2],
     /// It was Primary since the link was lost.
     promoted: [bool; 2],
+    /// Its disk may return errors.
+    pub(super) faulty: [bool; 2],
     /// Its copy may have been written since the copies were the same, by a Primary here or by one without a disk.
     written: [bool; 2],
     /// The power failed, and the copies were not the same since.
@@ -105,6 +107,7 @@ impl Book {
             crashed_primary: [false; 2],
             killed_primary: [false; 2],
             promoted: [false; 2],
+            faulty: [false; 2],
             written: [false; 2],
             bereft: [false; 2],
             shed: [false; 2],
@@ -174,8 +177,15 @@ impl Book {
         let stays_good = self.views[stays].disk == "UpToDate";
         let then = (stays_good && setup.is_synchronous()).then(|| self.oracle.snapshot(stays));
         let is_only = self.views[stays].has_failed_disk();
-        let good = connected && self.views[1 - stays].disk == "UpToDate";
+        // One that fails by itself meanwhile is given up without a word.
+        let good = connected && self.views[1 - stays].disk == "UpToDate" && !self.faulty[1 - stays];
         self.pledge = good.then_some(Pledge { asked, stays, then, is_only });
+    }
+
+    /// The disk of a machine returns errors from now on.
+    pub(super) fn faults_begin(&mut self, host: HostId) {
+        self.faulty[host] = true;
+        self.pledge = None;
     }
 
     /// It says that it has, or has not.
@@ -286,7 +296,9 @@ impl Book {
                 // A source that is gone meanwhile has written what the target never got.
                 let parted = !self.views[1 - host].is_connected();
                 self.oracle.synced(1 - host, host, &began, parted);
+                let source = parted && self.written[1 - host];
                 self.at_peace();
+                self.written[1 - host] = source;
             }
         }
         Ok(())
@@ -397,6 +409,11 @@ impl Book {
     /// A machine is down.
     pub(super) fn gone(&mut self, host: HostId, now: Moment) {
         self.pledge = None;
+        if self.views[host].is_primary() {
+            // It may have written alone for a moment; what it sent of that is on its way, and the other one goes by it.
+            self.written[host] |= self.views[host].disk == "UpToDate";
+            self.written[1 - host] |= self.views[1 - host].is_connected();
+        }
         if self.views[host].is_good() {
             self.good_until[host] = now;
         }
