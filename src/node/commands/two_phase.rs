@@ -74,23 +74,33 @@ impl Node {
             Some(ChangeReply::Given(code)) => {
                 self.link_mut().replies.remove(&Some(volume));
                 if code == StateResult::Success.code() || (code > 1 && !begins_full_sync(change)) {
-                    return Some(self.change(volume, change, Manner::SOFT));
+                    return Some(self.make_asked(volume, change));
                 }
                 self.log_refusal(volume, code);
                 Some(StateResult::CwFailedByPeer)
             }
             // The answer will not come any more, or none is needed: go on alone (S17).
-            None => Some(self.change(volume, change, Manner::SOFT)),
+            None => Some(self.make_asked(volume, change)),
             Some(ChangeReply::Awaited | ChangeReply::Unneeded) => {
                 match rules::recheck_while_waiting(os, change, &self.context(volume)) {
                     Some(StateResult::CwNoNeed) => {
                         self.link_mut().replies.insert(Some(volume), ChangeReply::Unneeded);
-                        Some(self.change(volume, change, Manner::SOFT))
+                        Some(self.make_asked(volume, change))
                     }
                     Some(_) | None => None,
                 }
             }
         }
+    }
+
+    /// Makes a change that the peer was asked for. If it cannot be made any more, the peer, which may have made its side,
+    /// is told what holds instead: it would take this disk for one that was given up.
+    fn make_asked(&mut self, volume: VolumeId, change: StateChange) -> StateResult {
+        let result = self.change(volume, change, Manner::SOFT);
+        if result != StateResult::Success && self.link().is_up() {
+            self.worker.push(Work::SendState { volume });
+        }
+        result
     }
 
     fn log_refusal(&mut self, volume: VolumeId, code: i32) {

@@ -271,3 +271,25 @@ fn a_disk_that_comes_back_meets_the_generation_that_is_due() {
         world.assert_equal_disks();
     }
 }
+
+/// W196, I3: the node that asked hears first that the other one's disk is gone, and keeps its copy; which the other one
+/// has given up already, by its own word.
+#[test]
+fn a_full_sync_that_was_agreed_on_and_is_not_made_leaves_no_doubt_about_the_copy() {
+    let mut world = World::synced(plain());
+    let meta = world.hosts[1].node.link().meta.unwrap();
+    world.hosts[1].ends.get_mut(&meta).unwrap().held = true;
+    world.input(1, Input::Command { id: CommandId(900), command: Command::Invalidate { volume: VOLUME } });
+    world.deliver_all();
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.deliver_all();
+    world.hold(1, false);
+    world.settle();
+    world.assert_states(
+        "Connected Primary/Secondary Diskless/UpToDate",
+        "Connected Secondary/Primary UpToDate/Diskless",
+    );
+    assert_eq!(world.read(0, 0), world.hosts[1].disk[0], "{}", world.logs());
+    let detached = world.command(1, Command::Detach { volume: VOLUME, force: false });
+    assert!(!detached.is_success(), "{}", world.logs());
+}

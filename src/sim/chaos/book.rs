@@ -36,6 +36,8 @@ pub(super) struct Book {
     killed_primary: [bool; 2],
     /// It was Primary since the link was lost.
     promoted: [bool; 2],
+    /// The peer let it in: they were both connected since it is.
+    let_in: [bool; 2],
     /// Its disk may return errors.
     pub(super) faulty: [bool; 2],
     /// Its copy may have been written since the copies were the same, by a Primary here or by one without a disk.
@@ -107,6 +109,7 @@ impl Book {
             crashed_primary: [false; 2],
             killed_primary: [false; 2],
             promoted: [false; 2],
+            let_in: [false; 2],
             faulty: [false; 2],
             written: [false; 2],
             bereft: [false; 2],
@@ -241,11 +244,14 @@ impl Book {
         if before.is_whole() && !view.is_whole() {
             self.promoted[host] = false;
         }
+        let new_generation = view.uuids[1] | 1 == before.uuids[0] | 1 && before.uuids[0] != 0;
         for node in [0, 1] {
             let (own, peer) = (&self.views[node], &self.views[1 - node]);
-            let connected = own.is_connected() && peer.is_connected();
-            let serves = own.is_primary() || (connected && peer.is_primary());
-            self.written[node] |= serves && own.disk == "UpToDate" && !own.is_whole();
+            let was_in = std::mem::replace(&mut self.let_in[node], own.is_connected());
+            self.let_in[node] &= was_in || peer.is_connected();
+            let serves = own.is_primary() || (was_in && peer.is_primary());
+            let alone = !own.is_whole() || (node == host && new_generation);
+            self.written[node] |= serves && alone && own.is_good();
         }
         if view.disk == "Diskless" && before.disk != "Diskless" {
             self.diskless[host] = true;
@@ -411,8 +417,8 @@ impl Book {
         self.pledge = None;
         if self.views[host].is_primary() {
             // It may have written alone for a moment; what it sent of that is on its way, and the other one goes by it.
-            self.written[host] |= self.views[host].disk == "UpToDate";
-            self.written[1 - host] |= self.views[1 - host].is_connected();
+            self.written[host] |= self.views[host].is_good();
+            self.written[1 - host] |= self.let_in[1 - host];
         }
         if self.views[host].is_good() {
             self.good_until[host] = now;

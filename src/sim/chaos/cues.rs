@@ -103,7 +103,7 @@ impl Life {
             Cue::Unfit(host) => on(host, |view| view.disk != "UpToDate"),
             Cue::Primary(host) => on(host, View::is_primary),
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
-            Cue::Obeyed(host) => self.tasks[host].is_empty() && self.pending[host].is_none(),
+            Cue::Obeyed(host) => self.is_obeyed(host),
             Cue::Amid(host, step) => Situations::hold(&self.world, host, Situation::Step(step)),
             Cue::OnTheWay(host, packet) => Situations::hold(&self.world, host, Situation::OnTheWay(packet)),
         }

@@ -105,9 +105,10 @@ impl Setup {
         }
     }
 
-    /// Changes an option of the net or disk section, whose values are known to be in range.
+    /// Changes an option of the net or disk section, or of the resource, whose values are known to be in range.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         let set = self.net.set(name, Some(value)).or_else(|_| self.disk.set(name, Some(value)));
+        let set = set.or_else(|_| self.resource.set(name, Some(value)));
         debug_assert!(set.is_ok(), "{name} {value}");
     }
 

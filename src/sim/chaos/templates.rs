@@ -22,8 +22,9 @@ use super::returning::{
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::windows::{
-    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, full_sync_begins,
-    old_disk_meets_its_primary, refused_before_the_generation, two_volumes_thaw,
+    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, end_unheard_twice,
+    full_sync_begins, old_disk_meets_its_primary, refused_and_not_noted, refused_before_the_generation,
+    two_volumes_thaw,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
@@ -81,6 +82,8 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 two_volumes_thaw,
     1 refused_before_the_generation,
     1 old_disk_meets_its_primary,
+    1 end_unheard_twice,
+    1 refused_and_not_noted,
 ];
 
 /// The names of the courses that a life may have in its plan.

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::events::HostId;
+use super::super::world::Pending;
 use super::admin::Task;
 use super::book::Book;
 use super::life::Life;
@@ -31,7 +33,8 @@ impl Life {
         if at_odds && self.books.iter().any(|book| book.views.iter().all(View::is_primary)) {
             return Err("both nodes are Primary of one volume, and only one may be".into());
         }
-        if self.books.iter().any(marked) || at_odds || random.below(ONE_IN) != 0 {
+        let busy = ![0, 1].into_iter().all(|host| self.is_obeyed(host));
+        if busy || self.books.iter().any(marked) || at_odds || random.below(ONE_IN) != 0 {
             return Ok(()); // A failed discard, or an invalidate, may have left bits, or is about to.
         }
         let number = random.below(self.books.len() as u64) as usize;
@@ -58,12 +61,14 @@ impl Life {
         self.say(|| format!("── {asker} verifies {first}..{end} of volume {number}, changed: {changed:?}"));
         let verify = Command::Verify { volume, start: Some(Sector::new(start)), stop };
         self.tasks[asker].push_back(Task::Command(verify));
-        self.wait_for("the end of a verify", LIMIT, |life| {
-            life.tasks[asker].is_empty()
-                && life.pending[asker].as_ref().is_none_or(|p| p.outcome().is_some())
-                && life.unrest().is_none()
-        })?;
+        self.wait_for("the end of a verify", LIMIT, |life| life.is_obeyed(asker) && life.unrest().is_none())?;
         self.marks_are(volume, number, &changed)
+    }
+
+    /// Whether a node has done all that it was told.
+    pub(super) fn is_obeyed(&self, host: HostId) -> bool {
+        let done = |pending: &Pending| pending.outcome().is_some();
+        self.tasks[host].is_empty() && self.pending[host].as_ref().is_none_or(done)
     }
 
     fn marks_are(&self, volume: VolumeId, number: usize, changed: &BTreeSet<u64>) -> Result<(), String> {

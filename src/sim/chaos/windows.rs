@@ -121,26 +121,26 @@ pub(super) fn copy_that_stays_is_lost(script: &mut Script<'_>, setup: &mut Setup
     script.wait_for_peace();
 }
 
-/// T41, I8: two volumes are frozen and meet their peer again, which lost its power: the bitmap of one waits for what the
-/// other one lets go.
+/// T41, I8: I/O of both volumes is frozen, as one has no data any more; the other one is in a resync, and its bitmap waits
+/// for what only the first one's news let go.
 pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("protocol", "C");
-    setup.set("fencing", "resource-and-stonith");
-    setup.fences = false;
+    setup.set("fencing", "dont-care");
+    setup.set("on-no-data-accessible", "suspend-io");
     setup.volumes = 2;
     let (primary, other) = (script.primary, script.other);
-    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
-    if script.way(2) == 0 {
-        script.slow(other);
-    }
-    script.wait(Cue::Unflushed(other), 50);
-    script.lose_power(Gap::Now, other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.slow(other);
+    script.admin(Gap::Now, other, Admin::Invalidate);
+    script.wait(Cue::Target(other), 2_000);
+    script.wait(Cue::Writing(other), 500); // The next command is for the other volume.
+    script.admin(Gap::Now, primary, Admin::Detach { force: script.primary == 0 });
+    script.wait(Cue::Unfit(primary), 500);
+    script.part(Gap::Now);
     script.wait(Cue::Frozen(primary), 3_000);
     if script.way(2) == 0 {
-        script.slow(primary);
+        script.jitter(20);
     }
-    script.boot(Gap::Soon, other);
-    script.jitter(20);
+    script.act(Gap::Soon, Action::Join);
     script.wait_for_peace();
 }
 
@@ -197,4 +197,58 @@ pub(super) fn old_disk_meets_its_primary(script: &mut Script<'_>, setup: &mut Se
     script.act(Gap::Soon, Action::Join);
     script.boot(Gap::Soon, other);
     script.wait_for_peace();
+}
+
+/// T40: the target is done and the source has not heard; that loses its power twice, and goes on alone.
+pub(super) fn end_unheard_twice(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.part(Gap::Soon);
+    script.pause(1_000);
+    script.act(Gap::Soon, Action::Join);
+    script.wait(Cue::Target(other), 5_000);
+    script.jitter(80);
+    script.wait(Cue::Unheard(other), 2_000);
+    for _ in 0..2 {
+        script.lose_power(Gap::Now, primary);
+        script.boot(Gap::Soon, primary);
+        script.wait(Cue::Lonely(primary), 100);
+        script.pause(20);
+    }
+    script.admin(Gap::Now, primary, Admin::Promote);
+    script.wait(Cue::Answered(Asked::Write), 2_000);
+    script.lose(Gap::Soon, primary);
+    script.take_over();
+    script.wait_for_peace();
+}
+
+/// T17, T21: the peer's disk refuses a write, and can note nothing of it: nobody but the Primary can tell later that this
+/// disk is old.
+pub(super) fn refused_and_not_noted(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on");
+    setup.volumes = 1;
+    setup.separate_meta = true;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.jitter(40);
+    if script.way(2) == 0 {
+        script.slow(other);
+    }
+    let (meta, kind) = (true, DiskError::Write);
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind, times: 0 });
+    script.data_errors(other, DiskError::Write, 1);
+    script.wait(Cue::Unfit(other), 500);
+    script.wait(Cue::Answered(Asked::Write), 100);
+    script.act(Gap::Now, Action::Kill(other));
+    script.act(Gap::Now, Action::Mend(other));
+    if script.way(2) == 0 {
+        script.lose(Gap::Now, primary);
+        script.other_returns_first();
+    } else {
+        script.boot(Gap::Soon, other);
+        script.wait_for_peace();
+    }
 }
