@@ -196,14 +196,15 @@ impl Worker {
     }
 
     /// Takes out of the queue what may thaw the requests of all volumes: the first change of another volume's
-    /// state, or the handshake by which that comes, or the generation that this waits for.
+    /// state, or the handshake by which that comes, or the generation or the handler that this waits for.
     fn take_progress_of_another(&mut self, volume: VolumeId) -> Vec<Work> {
         let of_another = |at: usize| match (self.queue.get(at), self.queue.get(at + 1)) {
             (
                 Some(
                     Work::AfterState { volume: v, .. }
                     | Work::NewGeneration { volume: v }
-                    | Work::ReceiveState { volume: v, .. },
+                    | Work::ReceiveState { volume: v, .. }
+                    | Work::CallHandler { volume: Some(v), .. },
                 ),
                 _,
             ) if *v != volume => Some(at..at + 1),
@@ -213,7 +214,11 @@ impl Worker {
             _ => None,
         };
         let progress = (0..self.queue.len()).find_map(of_another).unwrap_or(0..0);
-        self.queue.drain(progress).collect()
+        let mut works: Vec<Work> = self.queue.drain(progress).collect();
+        if let Some(&Work::CallHandler { volume: Some(volume), .. }) = works.first() {
+            works.insert(0, Work::SyncMeta { volume }); // Before the handler is called (S63).
+        }
+        works
     }
 
     /// Takes the packets out of the queue, in their order.
@@ -230,7 +235,9 @@ impl Worker {
     /// Whether the data socket stands still until another volume's handshake can go on.
     fn holds_up_for_another(&self, volume: VolumeId) -> bool {
         self.queue.iter().any(|work| match work {
-            Work::ReceiveState { volume: v, .. } | Work::ResumeHandshake { volume: v, .. } => *v != volume,
+            Work::ReceiveState { volume: v, .. }
+            | Work::ResumeHandshake { volume: v, .. }
+            | Work::CallHandler { volume: Some(v), .. } => *v != volume,
             _ => false,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::options::{Fencing, OnNoDataAccessible};
+use crate::node::handlers::Waiter;
 use crate::node::link::Features;
 use crate::node::worker::Work;
 
@@ -196,6 +197,35 @@ fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
     world.connect(1);
     world.join();
     assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+    assert_settled(&mut world);
+}
+
+/// T41, I8: the frozen writes that the bitmap of one volume waits for go on when the other volume is connected, too; its
+/// handshake has found a split brain, and waits for the handler.
+#[test]
+fn a_handler_of_another_volume_is_called_before_a_bitmap_that_waits_for_it() {
+    let mut world = fenced();
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.release(1);
+    assert!(world.command(1, Command::Disconnect { force: true }).is_success());
+    assert!(world.command(1, Command::Invalidate { volume: VOLUME }).is_success());
+    world.connect(1);
+    world.join();
+    assert!(world.hosts[0].state().starts_with("WFBitMapS"), "{}", world.logs());
+    world.hosts[0].slow_handlers = true;
+    world.hosts[0].node.await_handler("initial-split-brain", Some(VolumeId(1)), Waiter::Handshake);
+    world.input(0, Input::Timeout);
+    world.deliver_all();
+    assert_eq!(world.hosts[0].calls.len(), 1, "{}", world.logs());
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    world.end_handlers(0);
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
     world.settle();
     assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
