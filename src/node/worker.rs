@@ -221,6 +221,12 @@ impl Worker {
         works
     }
 
+    /// Takes the call of a handler that concerns all volumes out of the queue.
+    fn take_fence_handler(&mut self) -> Option<Work> {
+        let at = self.queue.iter().position(|work| matches!(work, Work::CallHandler { volume: None, .. }))?;
+        self.queue.remove(at)
+    }
+
     /// Takes the packets out of the queue, in their order.
     fn take_sends(&mut self) -> Vec<Work> {
         let is_send = |work: &Work| matches!(work, Work::Send { .. } | Work::AwaitNetwork { .. });
@@ -265,6 +271,13 @@ impl Node {
     fn block_on(&mut self, work: Work) {
         self.worker.queue.push_front(work);
         self.worker.blocked = true;
+    }
+
+    /// Puts the introduction back until a promotion has fenced; the handler for that may be queued behind it.
+    fn wait_for_fencing(&mut self) {
+        let Some(call) = self.worker.take_fence_handler() else { return self.block_on(Work::Introduce) };
+        let notes = self.volume_ids().into_iter().map(|volume| Work::SyncMeta { volume }); // S63
+        self.worker.push_front(notes.chain([call, Work::Introduce]).collect::<Vec<_>>());
     }
 
     /// Puts a bitmap back that waits for requests. If they are frozen, or wait for what comes on the data socket, what
@@ -339,7 +352,7 @@ impl Node {
             }
             Work::Unhold { socket } => self.effects.push_back(Effect::Hold { socket, hold: false }),
             // A promotion that fences holds the state, as the peer's next state could change it (S29 f).
-            Work::Introduce if self.is_fencing_promotion() => self.block_on(Work::Introduce),
+            Work::Introduce if self.is_fencing_promotion() => self.wait_for_fencing(),
             Work::Introduce => self.introduce(),
             Work::Sweep => self.sweep(),
             Work::Reconnect => self.reconnect(),

@@ -363,3 +363,31 @@ fn a_frozen_write_of_a_target_goes_before_the_bitmap() {
     assert!(world.reply(0, read).is_some_and(|answer| answer.is_ok()), "{}", world.logs());
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
+
+/// S29 f: the nodes meet while a promotion fences, whose handler is queued behind the introduction that waits for it.
+#[test]
+fn a_promotion_fences_although_the_nodes_are_about_to_meet() {
+    let mut world = World::new(plain());
+    world.disk_options.fencing = Fencing::ResourceOnly;
+    let mut world = world.in_sync();
+    world.write(0, 3, 7);
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+    world.cut();
+    world.hosts[0].keeps = |_, op| matches!(op, DiskOp::Flush);
+    world.hosts[0].node.start_work(VOLUME, Device::Data, DiskOp::Flush); // The worker waits for it.
+    world.join();
+    let introduced =
+        |world: &World| world.hosts[0].node.worker.iter().any(|work| matches!(work, Work::Introduce));
+    assert!(introduced(&world), "{}", world.logs());
+    world.hosts[0].slow_handlers = true;
+    let command = Command::Primary { volume: VOLUME, force: false };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.deliver_all();
+    world.release(0);
+    world.deliver_all();
+    assert_eq!(world.hosts[0].calls.len(), 1, "{}", world.logs());
+    world.end_handlers(0);
+    world.settle();
+    assert!(world.hosts[0].outcomes.contains_key(&999), "{}", world.logs());
+    assert!(world.hosts[0].state().starts_with("Connected"), "{}", world.logs());
+}
