@@ -22,9 +22,9 @@ use super::returning::{
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::windows::{
-    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, end_unheard_twice,
-    full_sync_begins, old_disk_meets_its_primary, refused_and_not_noted, refused_before_the_generation,
-    two_volumes_thaw,
+    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, demoted_and_lost,
+    end_unheard_twice, full_sync_begins, old_disk_meets_its_primary, refused_and_not_noted,
+    refused_before_the_generation, two_volumes_thaw,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
@@ -84,6 +84,7 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 old_disk_meets_its_primary,
     1 end_unheard_twice,
     1 refused_and_not_noted,
+    1 demoted_and_lost,
 ];
 
 /// The names of the courses that a life may have in its plan.

@@ -252,3 +252,20 @@ pub(super) fn refused_and_not_noted(script: &mut Script<'_>, setup: &mut Setup) 
         script.wait_for_peace();
     }
 }
+
+/// T38, I5: a node is shown as Secondary and loses its power at that moment, with what its disk had not flushed.
+pub(super) fn demoted_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    let primary = script.primary;
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    if script.way(2) == 0 {
+        script.slow(primary);
+    }
+    script.wait(Cue::Unflushed(primary), 50);
+    script.admin(Gap::Now, primary, Admin::Demote);
+    script.wait(Cue::Secondary(primary), 1_000);
+    script.lose_power(Gap::Now, primary);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
