@@ -135,6 +135,7 @@ pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait(Cue::Writing(other), 500); // The next command is for the other volume.
     script.admin(Gap::Now, primary, Admin::Detach { force: script.primary == 0 });
     script.wait(Cue::Unfit(primary), 500);
+    script.wait(Cue::Answered(Asked::Write), 300); // By now it knows the generation of the data that it shows.
     script.part(Gap::Now);
     script.wait(Cue::Frozen(primary), 3_000);
     if script.way(2) == 0 {
