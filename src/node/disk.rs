@@ -3,7 +3,7 @@
 use super::Node;
 use super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::input::DiskFault;
-use super::state::{Conn, Disk, Role, State, StateChange};
+use super::state::{Conn, Disk, Role, StateChange};
 use super::worker::Work;
 use crate::config::options::OnIoError;
 use crate::units::VolumeId;
@@ -56,15 +56,11 @@ impl Node {
     pub(super) fn flush_fault(&mut self, volume: VolumeId, fault: &DiskFault) {
         self.write_fault(volume, fault, "a flush");
         let Some(v) = self.volumes.get(&volume) else { return };
-        let State { role, conn, disk, .. } = v.state;
-        if role != Role::Primary || disk != Disk::Inconsistent {
+        if v.state.role != Role::Primary || v.state.disk != Disk::Inconsistent {
             return;
         }
         for extent in v.maybe_unflushed() {
             self.mark_out_of_sync(volume, extent);
-        }
-        if conn.is_sync_target() {
-            self.protocol_error("a flush failed: blocks that the resync has passed are out of sync");
         }
     }
 

@@ -443,7 +443,7 @@ impl Node {
     /// Whether a flush failed since the writes that are to be acked now: the acks of their epoch are out, its
     /// durability is not. There is no barrier ack, and the Primary's sweep marks the epoch out of sync (T10).
     fn is_epoch_lost(&mut self) -> bool {
-        let lost = std::mem::take(&mut self.link_mut().epoch_flush_failed);
+        let lost = self.link().epoch_flush_failed; // Until the connection is taken down.
         if lost {
             self.protocol_error("a flush failed: the last writes of the peer may not be durable");
         }

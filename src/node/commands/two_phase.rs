@@ -97,8 +97,9 @@ impl Node {
     /// is told what holds instead: it would take this disk for one that was given up.
     fn make_asked(&mut self, volume: VolumeId, change: StateChange) -> StateResult {
         let result = self.change(volume, change, Manner::SOFT);
-        if result != StateResult::Success && self.link().is_up() {
-            self.worker.push(Work::SendState { volume });
+        let connected = self.volumes.get(&volume).is_some_and(|v| v.state.conn >= Conn::Connected);
+        if result != StateResult::Success && connected {
+            self.worker.push(Work::SendState { volume }); // Not in a handshake, whose state it would be taken for.
         }
         result
     }
