@@ -301,7 +301,11 @@ impl Book {
             {
                 // A source that is gone meanwhile has written what the target never got.
                 let parted = !self.views[1 - host].is_connected();
+                let had = self.oracle.snapshot(host);
                 self.oracle.synced(1 - host, host, &began, parted);
+                if !setup.is_synchronous() {
+                    self.oracle.synced_in_part(host, &had, self.disk(world, host).data());
+                }
                 let source = parted && self.written[1 - host];
                 self.at_peace();
                 self.written[1 - host] = source;

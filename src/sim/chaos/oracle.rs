@@ -230,6 +230,20 @@ impl Oracle {
         self.copies[target] = copy;
     }
 
+    /// The same in protocols A and B: what the device lacks of it the program of the target has in memory only (I2), and
+    /// the copy has to have what it had to `before`.
+    pub fn synced_in_part(&mut self, target: HostId, before: &Snapshot, device: &Device) {
+        let mut copy = std::mem::take(&mut self.copies[target]);
+        for (sector, must) in &mut copy {
+            if !self.holds(device, *sector, must.now) {
+                let held = self.held[target].entry(*sector).or_default();
+                *held = (*held).max(must.now);
+                must.now = before.get(sector).map_or(0, |then| then.now).max(must.durable).min(must.now);
+            }
+        }
+        self.copies[target] = copy;
+    }
+
     /// A copy is about to become the other one, by decision: nothing else is asked of it any more.
     pub fn gives_up(&mut self, target: HostId, source: HostId) {
         self.tick += 1;
@@ -519,6 +533,24 @@ mod tests {
         oracle.lost_power(0);
         assert!(reads(&mut oracle, first) && reads(&mut oracle, second));
         assert!(oracle.read(0, 5, &[0; SECTOR], &oracle.copies[0].clone(), 0, false).is_err());
+    }
+
+    #[test]
+    fn what_a_target_has_in_memory_only_goes_with_its_program() {
+        let disk = SimDisk::zeroed("b", 64 * SECTOR_BYTES as usize);
+        let mut oracle = Oracle::default();
+        let old = oracle.submit(0, 5, 1, false);
+        oracle.done(old, [0, 1], true);
+        disk.data().write_at(5 * SECTOR_BYTES, &content(old, 5)).unwrap();
+        let (began, had) = (oracle.snapshot(0), oracle.snapshot(1));
+        let new = oracle.submit(0, 5, 1, false);
+        oracle.done(new, [0], false);
+        oracle.synced(0, 1, &began, false);
+        assert!(oracle.check_copy(1, disk.data(), |_| false).is_err());
+        oracle.synced_in_part(1, &had, disk.data());
+        assert!(oracle.check_copy(1, disk.data(), |_| false).is_ok());
+        oracle.arrived(1);
+        assert!(oracle.check_copy(1, disk.data(), |_| false).is_err(), "it had time to write it");
     }
 
     #[test]
