@@ -300,8 +300,9 @@ impl Link {
             Phase::Up => self.alive.deadline(),
             Phase::Pause { until } => Some(*until),
         };
-        let flush =
-            self.epoch_flush_at.filter(|_| self.epoch_flushes == 0 && self.epochs.done_unflushed() > 0);
+        let flush = self.epoch_flush_at.filter(|_| {
+            self.epoch_flushes == 0 && !self.epoch_flush_failed && self.epochs.done_unflushed() > 0
+        });
         let early = self.early_write.as_ref().map(|early| early.until);
         [phase, flush, self.barrier_at, early].into_iter().flatten().min()
     }
