@@ -665,6 +665,10 @@ fn writes_data(device: Device, op: &DiskOp) -> bool {
 const IN_SYNC: [&str; 2] =
     ["Connected Primary/Secondary UpToDate/UpToDate", "Connected Secondary/Primary UpToDate/UpToDate"];
 
+fn flushes_data(device: Device, op: &DiskOp) -> bool {
+    device == Device::Data && matches!(op, DiskOp::Flush)
+}
+
 fn authenticated() -> NetOptions {
     let mut options = NetOptions::default();
     options.set("cram-hmac-alg", Some("sha1")).unwrap();

@@ -49,8 +49,7 @@ impl Node {
             job.stage = Stage::Draining;
         }
         if matches!(job.stage, Stage::Draining) && self.is_peer_copy_durable(volume) {
-            job.stage = Stage::Flushing { done: false };
-            self.worker.push_urgent([Work::FlushData { volume }, Work::Wake { command: job.id }]);
+            self.flush_for(volume, job);
         }
         !matches!(job.stage, Stage::Draining | Stage::Flushing { done: false })
     }

@@ -17,6 +17,7 @@ use super::effect::Effect;
 use super::rules::StateResult;
 use super::state::{Disk, Role, StateChange};
 use super::volume::Volume;
+use super::worker::Work;
 use crate::units::{Moment, VolumeId};
 
 pub(super) use attach::AttachJob;
@@ -274,9 +275,15 @@ impl Node {
 
     /// Ends a command with this outcome once all work queued now is done.
     fn after_work(&mut self, job: &mut Job, outcome: Outcome) -> Option<Outcome> {
-        self.worker.push(super::worker::Work::Wake { command: job.id });
+        self.worker.push(Work::Wake { command: job.id });
         job.stage = Stage::Working { woken: false, outcome };
         None
+    }
+
+    /// A command waits for the flush of the own disk, in front of work that may wait for the command.
+    fn flush_for(&mut self, volume: VolumeId, job: &mut Job) {
+        job.stage = Stage::Flushing { done: false };
+        self.worker.push_urgent([Work::FlushData { volume }, Work::Wake { command: job.id }]);
     }
 
     /// Work: wakes the command that waits for it.

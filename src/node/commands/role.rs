@@ -257,8 +257,7 @@ impl Node {
             return Err(Outcome::with(StateResult::DeviceInUse.code(), text));
         }
         if !busy {
-            job.stage = Stage::Flushing { done: false };
-            self.worker.push_urgent([Work::FlushData { volume }, Work::Wake { command: job.id }]);
+            self.flush_for(volume, job);
         }
         Ok(false)
     }

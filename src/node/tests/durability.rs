@@ -366,10 +366,6 @@ fn a_new_disk_has_a_size_only_once_its_bits_are_durable() {
     assert!(flushed, "{began:?}");
 }
 
-fn flushes_data(device: Device, op: &DiskOp) -> bool {
-    device == Device::Data && matches!(op, DiskOp::Flush)
-}
-
 /// T38, I5: until the superblock says otherwise this node would come back as a crashed Primary, and be the source.
 #[test]
 fn a_node_is_secondary_when_its_own_copy_is_durable() {

@@ -388,7 +388,7 @@ fn a_barrier_waits_for_the_flush_of_a_disk_that_has_failed() {
     world.hosts[1].slow_handlers = true;
     world.write(0, 2, 1);
     world.hosts[1].fails = data_cannot_be_written;
-    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[1].keeps = flushes_data;
     world.submit(0, write_of(3, 7));
     world.deliver_all();
     assert!(world.hosts[1].state().contains(" Failed/"), "{}", world.hosts[1].state());
@@ -577,8 +577,7 @@ fn what_a_failed_flush_may_have_lost_is_marked() {
         world.disk_options.al_updates = al_updates;
         let mut world = world.in_sync();
         world.write(0, 3, 7);
-        world.hosts[0].fails =
-            |device, op| (device == Device::Data && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+        world.hosts[0].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
         assert_eq!(world.request(0, Request::Flush), Ok(None), "the peer has it\n{}", world.logs());
         world.hosts[0].fails = |_, _| None;
         world.hosts[0].disk[3 * 4096] = 0; // The cache had it.
@@ -603,8 +602,7 @@ fn a_flush_that_failed_for_a_client_counts_for_the_writes_of_the_peer() {
     world.settle();
     let write = world.submit(1, write_of(3, 7));
     while world.reply(1, write).is_none() && world.step() {}
-    world.hosts[0].fails =
-        |device, op| (device == Device::Data && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+    world.hosts[0].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
     let flush = world.submit(0, Request::Flush);
     while world.reply(0, flush).is_none() && world.step() {}
     world.hosts[0].fails = |_, _| None;

@@ -62,7 +62,7 @@ fn a_write_in_flight_is_sent_again_and_a_flush_waits_for_its_barrier() {
     world.release(1);
     world.settle();
     assert_eq!(world.reply(0, write), None);
-    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[1].keeps = flushes_data;
     world.cut = false;
     world.step_until(|world| !world.hosts[0].replies.is_empty());
     assert_eq!(world.reply(0, write), Some(Ok(None)));
@@ -172,8 +172,7 @@ fn a_flush_that_fails_on_one_of_two_copies_does_not_reach_the_client() {
     // D31
     let mut world = World::synced(plain());
     world.write(0, 3, 7);
-    world.hosts[0].fails =
-        |device, op| (device == Device::Data && matches!(op, DiskOp::Flush)).then_some(DiskFault::Os(5));
+    world.hosts[0].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
     assert_eq!(world.request(0, Request::Flush), Ok(None), "{}", world.logs());
     world.settle();
     world.assert_states(
@@ -182,9 +181,8 @@ fn a_flush_that_fails_on_one_of_two_copies_does_not_reach_the_client() {
     );
 }
 
-/// T17, A4: the generation that was due is not any more, and what waited for it goes on.
-#[test]
-fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
+/// A write that is frozen by the administrator, and that the bitmap of the handshake with a peer that is behind waits for.
+fn frozen_beside_an_older_peer() -> (World, u64) {
     let mut world = fenced();
     world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
     let write = world.submit(0, write_of(3, 7));
@@ -196,6 +194,13 @@ fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
     assert!(world.command(1, Command::Invalidate { volume: VOLUME }).is_success());
     world.connect(1);
     world.join();
+    (world, write)
+}
+
+/// T17, A4: the generation that was due is not any more, and what waited for it goes on.
+#[test]
+fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
+    let (mut world, write) = frozen_beside_an_older_peer();
     assert_eq!(world.reply(0, write), None, "{}", world.logs());
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
     world.settle();
@@ -207,17 +212,7 @@ fn writes_go_on_after_resume_io_although_the_peer_is_behind() {
 /// handshake has found a split brain, and waits for the handler.
 #[test]
 fn a_handler_of_another_volume_is_called_before_a_bitmap_that_waits_for_it() {
-    let mut world = fenced();
-    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
-    let write = world.submit(0, write_of(3, 7));
-    world.deliver_all();
-    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
-    world.cut();
-    world.release(1);
-    assert!(world.command(1, Command::Disconnect { force: true }).is_success());
-    assert!(world.command(1, Command::Invalidate { volume: VOLUME }).is_success());
-    world.connect(1);
-    world.join();
+    let (mut world, write) = frozen_beside_an_older_peer();
     assert!(world.hosts[0].state().starts_with("WFBitMapS"), "{}", world.logs());
     world.hosts[0].slow_handlers = true;
     world.hosts[0].node.await_handler("initial-split-brain", Some(VolumeId(1)), Waiter::Handshake);
@@ -294,7 +289,7 @@ fn begun_alone_before_io_froze(world: &mut World, lost: impl FnOnce(&mut World))
     world.settle();
     world.write(0, 3, 2);
     world.settle();
-    world.hosts[0].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[0].keeps = flushes_data;
     world.hosts[0].node.worker.push(Work::FlushData { volume: VOLUME }); // It stands still.
     lost(world);
     let write = world.submit(0, write_of(4, 8));

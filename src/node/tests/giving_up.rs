@@ -6,10 +6,6 @@ use crate::node::rules::StateResult;
 use crate::node::state::{Conn, StateChange};
 use crate::wire::StateWord;
 
-fn keeps_data_flushes(device: Device, op: &DiskOp) -> bool {
-    device == Device::Data && matches!(op, DiskOp::Flush)
-}
-
 fn invalidate() -> Command {
     Command::Invalidate { volume: VOLUME }
 }
@@ -20,7 +16,7 @@ fn the_own_copy_is_given_up_only_when_the_peers_is_durable() {
     let commands = [invalidate(), Command::Detach { volume: VOLUME, force: false }];
     for command in commands {
         let mut world = World::synced(plain());
-        world.hosts[1].keeps = keeps_data_flushes;
+        world.hosts[1].keeps = flushes_data;
         world.write(0, 3, 7);
         world.input(0, Input::Command { id: CommandId(999), command: command.clone() });
         world.deliver_all();
@@ -50,7 +46,7 @@ fn the_copy_that_stays_is_flushed_first() {
         assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
         world.write(1, 3, 7);
         let before = world.states();
-        world.hosts[1].keeps = keeps_data_flushes;
+        world.hosts[1].keeps = flushes_data;
         world.input(host, Input::Command { id: CommandId(999), command: command.clone() });
         world.deliver_all();
         assert!(!world.hosts[1].kept.is_empty(), "{command:?}\n{}", world.logs());
@@ -70,7 +66,7 @@ fn the_copy_that_stays_is_flushed_first() {
 #[test]
 fn a_change_that_the_peer_has_asked_for_is_forgotten_with_the_connection() {
     let mut world = World::synced(plain());
-    world.hosts[1].keeps = keeps_data_flushes;
+    world.hosts[1].keeps = flushes_data;
     world.write(0, 3, 7);
     world.input(
         1,
@@ -111,7 +107,7 @@ fn no_copy_is_given_up_for_one_that_cannot_be_flushed() {
     assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
     assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
     world.write(1, 3, 7);
-    world.hosts[1].fails = |device, op| keeps_data_flushes(device, op).then_some(DiskFault::Os(5));
+    world.hosts[1].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
     let outcome = world.command(0, invalidate());
     assert_ne!(outcome.code, StateResult::Success.code(), "{}", world.logs());
     world.settle();
@@ -123,7 +119,7 @@ fn no_copy_is_given_up_for_one_that_cannot_be_flushed() {
 #[test]
 fn requests_of_the_peer_are_answered_in_their_order() {
     let mut world = World::synced(plain());
-    world.hosts[1].keeps = keeps_data_flushes;
+    world.hosts[1].keeps = flushes_data;
     world.write(0, 3, 7);
     let (mask, value) = StateChange::conn(Conn::StartingSyncT).to_words();
     let request = Packet::StateChgReq { mask: StateWord(mask), value: StateWord(value) };
@@ -245,7 +241,7 @@ fn a_disk_that_comes_back_meets_the_generation_that_is_due() {
     for fails in [true, false] {
         let mut world = World::synced(plain());
         world.write(0, 3, 1); // Something for node 1 to flush.
-        world.hosts[1].keeps = keeps_data_flushes;
+        world.hosts[1].keeps = flushes_data;
         world.input(1, Input::Command { id: CommandId(999), command: invalidate() }); // Its worker stands still.
         assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
         world.deliver_all();

@@ -80,7 +80,7 @@ fn no_block_is_written_before_the_superblock_says_inconsistent() {
 fn the_superblock_says_consistent_only_of_blocks_that_were_flushed() {
     let mut world = joined(0..8);
     world.step_until(|world| has_begun(world, 1, "Data Write"));
-    world.hosts[1].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+    world.hosts[1].keeps = flushes_data;
     world.run_for(Duration::from_secs(5));
     assert!(!world.hosts[1].kept.is_empty() && !is_consistent_on_disk(&world, 1), "{}", world.logs());
     assert!(world.states()[1].starts_with("SyncTarget"), "{:?}", world.states());
@@ -108,7 +108,7 @@ fn a_write_to_a_block_that_is_being_fetched_waits_until_its_bit_is_cleared() {
             assert!(world.command(0, Command::Invalidate { volume: VOLUME }).is_success());
         }
         world.step_until(|world| world.states().iter().any(|state| state.starts_with("SyncTarget")));
-        world.hosts[target].keeps = |device, op| device == Device::Data && matches!(op, DiskOp::Flush);
+        world.hosts[target].keeps = flushes_data;
         let fetched = |world: &World, block: u64| {
             let resync = world.hosts[0].node.volumes[&VOLUME].resync.as_ref();
             let extent = Extent::new(Sector::new(block * 8), 8).unwrap();

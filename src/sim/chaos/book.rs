@@ -174,6 +174,12 @@ impl Book {
         self.stood_still[host] = (now, until);
     }
 
+    /// The disk of a machine returns errors from now on.
+    pub(super) fn faults_begin(&mut self, host: HostId) {
+        self.faulty[host] = true;
+        self.pledge = None;
+    }
+
     /// A node is asked to give up one of the copies, for the one that stays.
     pub(super) fn asks_to_give_up(&mut self, asked: HostId, stays: HostId, setup: &Setup) {
         let connected = self.views.iter().all(View::is_connected);
@@ -185,13 +191,7 @@ impl Book {
         self.pledge = good.then_some(Pledge { asked, stays, then, is_only });
     }
 
-    /// The disk of a machine returns errors from now on.
-    pub(super) fn faults_begin(&mut self, host: HostId) {
-        self.faulty[host] = true;
-        self.pledge = None;
-    }
-
-    /// It says that it has, or has not.
+    /// The node that was asked says that it has given the copy up, or has not.
     ///
     /// # Errors
     /// If it was the only one that a Primary had, then and now.

@@ -137,6 +137,18 @@ impl<'a> Script<'a> {
         if self.way(2) == 0 { self.part(Gap::Now) } else { self.lose(Gap::Now, self.other) }
     }
 
+    /// The Primary loses its power, again when it has come back alone, and then goes on alone.
+    pub(super) fn lose_the_primary_twice(&mut self) {
+        let primary = self.primary;
+        for _ in 0..2 {
+            self.lose_power(Gap::Now, primary);
+            self.boot(Gap::Soon, primary);
+            self.wait(Cue::Lonely(primary), 100);
+            self.pause(20);
+        }
+        self.admin(Gap::Now, primary, Admin::Promote);
+    }
+
     /// The next operations of this kind fail on the data device of a machine.
     pub(super) fn data_errors(&mut self, host: HostId, kind: DiskError, times: u32) {
         self.act(Gap::Now, Action::DiskErrors { host, meta: false, kind, times });

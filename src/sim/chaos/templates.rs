@@ -451,14 +451,7 @@ fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
     }
     script.wait(Cue::Unheard(other), 2_000);
     if script.way(3) == 0 {
-        // The source is lost at once, is lost again when it has come back alone, and then goes on alone.
-        for _ in 0..2 {
-            script.lose_power(Gap::Now, primary);
-            script.boot(Gap::Soon, primary);
-            script.wait(Cue::Lonely(primary), 100);
-            script.pause(20);
-        }
-        script.admin(Gap::Now, primary, Admin::Promote);
+        script.lose_the_primary_twice();
     } else {
         script.part(Gap::Now);
     }

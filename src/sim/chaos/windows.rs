@@ -211,13 +211,7 @@ pub(super) fn end_unheard_twice(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait(Cue::Target(other), 5_000);
     script.jitter(80);
     script.wait(Cue::Unheard(other), 2_000);
-    for _ in 0..2 {
-        script.lose_power(Gap::Now, primary);
-        script.boot(Gap::Soon, primary);
-        script.wait(Cue::Lonely(primary), 100);
-        script.pause(20);
-    }
-    script.admin(Gap::Now, primary, Admin::Promote);
+    script.lose_the_primary_twice();
     script.wait(Cue::Answered(Asked::Write), 2_000);
     script.lose(Gap::Soon, primary);
     script.take_over();
