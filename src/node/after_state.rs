@@ -42,12 +42,15 @@ impl Node {
         self.worker.push_front(steps);
     }
 
-    /// Both disks are UpToDate: a crash as Primary is history (A2).
+    /// Both disks are UpToDate: a crash as Primary is history (A2), and so is a generation that was due when the peer was
+    /// lost while I/O was frozen, be it frozen still.
     fn after_both_up_to_date(&mut self, volume: VolumeId, old: State, new: State) {
         if entered(old, new, |s| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate)
             && let Some(v) = self.volumes.get_mut(&volume)
         {
             v.marks.crashed_primary = false;
+            v.marks.new_uuid_due = false;
+            v.marks.hold_unmirrored = false;
             if let Some(peer) = &mut v.peer_uuids {
                 peer.flags &= !2;
             }
@@ -91,12 +94,14 @@ impl Node {
     }
 
     /// Whether this change makes data accessible again: the connection is back, or the last disk, or
-    /// that of the connected peer.
+    /// that of the connected peer, or each volume has either. The kernel would leave the last to an administrator.
     fn data_is_back(&self, old: State, new: State, connected: bool) -> bool {
         let attached = matches!(old.disk, Disk::Attaching | Disk::Negotiating)
             && self.volumes.values().all(|v| v.state.disk == Disk::UpToDate);
         let peer_attached = old.pdsk < Disk::UpToDate && new.pdsk == Disk::UpToDate;
-        attached || (connected && (old.conn < Conn::Connected || peer_attached))
+        let has_data = |v: &Volume| v.state.disk.max(v.state.pdsk) == Disk::UpToDate;
+        let all_have = self.volumes.values().all(has_data);
+        attached || (connected && (old.conn < Conn::Connected || peer_attached || all_have))
     }
 
     /// The peer lost its copy, or a diskless peer became Primary: a new generation (A9, A10).
@@ -142,14 +147,13 @@ impl Node {
             && self.volumes.get(&volume).is_some_and(Volume::lacks_own_generation)
     }
 
-    /// A demotion writes the changed bitmap pages, and the data before the superblock takes the
-    /// Primary mark back (A11, A12, M87, T38).
+    /// A demotion writes the data before the superblock takes the Primary mark back (A11, A12, M87, T38).
     fn after_demotion(&mut self, volume: VolumeId, old: State, new: State, steps: &mut Vec<Work>) {
         let own = old.role == Role::Primary && new.role == Role::Secondary;
         let diskless_peer =
             new.pdsk < Disk::Inconsistent && old.peer == Role::Primary && new.peer == Role::Secondary;
         if own || diskless_peer {
-            steps.extend([Work::WriteBitmap { volume, all: false }, Work::FlushData { volume }]);
+            steps.push(Work::FlushData { volume });
         }
     }
 

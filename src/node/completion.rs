@@ -336,13 +336,11 @@ impl Node {
     /// Whether the peer may lack a write that counts as acknowledged, but for its barrier: what protocol A has only
     /// sent, or protocol B only received, as its disk may refuse it (T29); and what was in a cache, of a peer that
     /// restarts and does not come back as only Consistent (D80).
-    /// Two Primaries cannot be each other's targets, and have fencing.
+    /// A peer that was Primary, too, cannot be this node's target as long as it is, and such a pair has fencing.
     pub(super) fn may_lose_what_it_acked(&self, volume: VolumeId) -> bool {
-        let net = self.link().config.as_ref();
-        let disk = self.volumes.get(&volume).and_then(|v| v.disk.as_ref());
-        let unfenced = disk.is_some_and(|disk| disk.options.fencing == Fencing::DontCare);
-        self.link().protocol() != Protocol::C
-            || (unfenced && !net.is_some_and(|net| net.options.allow_two_primaries))
+        let Some(v) = self.volumes.get(&volume) else { return false };
+        let unfenced = v.disk.as_ref().is_some_and(|disk| disk.options.fencing == Fencing::DontCare);
+        self.link().protocol() != Protocol::C || (unfenced && !v.marks.peer_was_primary)
     }
 
     /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is

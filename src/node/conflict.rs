@@ -16,7 +16,7 @@ use super::effect::LogLevel;
 use super::epochs::EpochKey;
 use super::peer_write::WritePacket;
 use super::state::{Conn, Disk, Role};
-use super::transfer_log::{LocalLeg, Req, ReqKey};
+use super::transfer_log::{LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::Admitted;
 use crate::buffer::Buf;
 use crate::units::{Extent, Moment, VolumeId};
@@ -102,6 +102,21 @@ impl Node {
                 && req.net.used
                 && req.extent.overlaps(extent)
         })
+    }
+
+    /// Own writes to these sectors that the peer had acked when the connection was lost while I/O was frozen: the peer, which
+    /// writes there now, had them before. They are no rivals of this write, and do not go out again, over it.
+    pub(super) fn settle_overwritten(&mut self, volume: VolumeId, extent: Extent) {
+        let mirrored = self.volumes.get(&volume).is_some_and(|v| v.state.mirrors_writes());
+        let had = self.own_writes(volume, extent).filter(|(_, req)| req.net.lost && req.net.ok);
+        let keys: Vec<ReqKey> = had.map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(req) = self.log.get_mut(key) {
+                // A disk that the peer lost meanwhile does not count (T10).
+                req.net = NetLeg { lost: false, done: true, ok: mirrored, ..req.net };
+            }
+            self.check_request(key);
+        }
     }
 
     /// As the resolver, refuses a write of the peer that overlaps own ones (D179, W147). Whether it

@@ -52,7 +52,8 @@ impl Node {
         }
     }
 
-    /// Work: writes the superblock if it changed, everything written earlier durable first (M81).
+    /// Work: writes the superblock if it changed, everything written earlier durable first (M81). Without the Primary mark
+    /// nobody looks at the activity log any more: the bits themselves are there before it goes (A11, A12, M87).
     pub(super) fn sync_meta(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let end = v.end;
@@ -60,7 +61,9 @@ impl Node {
         if !disk.dirty || disk.failed {
             return;
         }
-        if disk.superblock.la_size != end {
+        let is_primary = disk.flags() & flags::PRIMARY_IND != 0;
+        let loses_mark = std::mem::replace(&mut disk.marked_primary, is_primary) && !is_primary;
+        if loses_mark || disk.superblock.la_size != end {
             return self.worker.push_front([
                 Work::WriteBitmap { volume, all: false },
                 Work::TakeSize { volume, end },

@@ -94,8 +94,11 @@ impl Node {
         if !v.has_usable_disk() {
             return self.refuse_peer_write(volume, &write, data.as_ref().map_or(0, |d| d.len() as u32));
         }
-        if overlaps_own && self.refuse_conflicting(volume, extent, &write) {
-            return;
+        if overlaps_own {
+            self.settle_overwritten(volume, extent);
+            if self.refuse_conflicting(volume, extent, &write) {
+                return;
+            }
         }
         if self.link().peer_ios.len() >= MAX_PEER_IOS {
             return self.protocol_error("the peer has too many writes under way");

@@ -60,6 +60,8 @@ pub(super) struct LocalDisk {
     pub(super) superblock: Superblock,
     /// The superblock in memory is newer than the one on disk.
     pub(super) dirty: bool,
+    /// The one on disk has the Primary mark: what the bitmap on disk lacks, the activity log tells.
+    pub(super) marked_primary: bool,
     /// Out-of-sync bits.
     pub(super) bitmap: Bitmap,
     /// Blocks that are in sync and that the peer may lose.
@@ -190,6 +192,8 @@ pub(super) struct Marks {
     pub(super) al_suspended: bool,
     /// Unmirrored writes are not answered before the new generation is durable (T17).
     pub(super) hold_unmirrored: bool,
+    /// The peer was Primary when the connection was lost.
+    pub(super) peer_was_primary: bool,
     /// The peer's disk has refused a write that is done here, and is still called UpToDate: it is no copy (T17, T21).
     pub(super) peer_refused: bool,
     /// An I/O error was seen on this disk.
@@ -312,7 +316,9 @@ impl Volume {
     pub(super) fn enter(&mut self, new: State) {
         let old = std::mem::replace(&mut self.state, new);
         let connected = |s: State| s.conn >= Conn::Connected;
-        let shows_peer = |s: State| s.conn >= Conn::Connected && s.disk < Disk::Inconsistent;
+        let shows_peer = |s: State| {
+            s.conn >= Conn::Connected && s.disk < Disk::Inconsistent && s.pdsk > Disk::Inconsistent
+        };
         let meets_disk = |s: State| s.conn >= Conn::Connected && s.disk.min(s.pdsk) >= Disk::Inconsistent;
         let became = |holds: fn(State) -> bool| !holds(old) && holds(new);
         if became(connected) {
@@ -323,6 +329,9 @@ impl Volume {
         }
         if became(shows_peer) && !self.marks.peer_refused {
             self.show_peer_data();
+        }
+        if connected(old) && !connected(new) {
+            self.marks.peer_was_primary = old.peer == Role::Primary;
         }
         self.marks.peer_refused &= new.pdsk == Disk::UpToDate && new.conn >= Conn::Connected;
         if became(meets_disk) {
@@ -345,11 +354,10 @@ impl Volume {
         matches!(self.state.pdsk, Disk::UpToDate) && !self.marks.peer_refused
     }
 
-    /// Connected without an own disk: whoever opens this volume now is shown the peer's data, and no older ones
-    /// may take their place (S31, S37.7).
+    /// Connected without an own disk, to a peer that may be read: whoever opens this volume now is shown the peer's data,
+    /// and no older ones may take their place (S31, S37.7).
     fn show_peer_data(&mut self) {
-        if self.state.pdsk > Disk::Inconsistent
-            && let Some(theirs) = self.peer_uuids
+        if let Some(theirs) = self.peer_uuids
             && (self.exposed_uuid ^ theirs.current) & !1 != 0
         {
             self.exposed_uuid = theirs.current;

@@ -9,7 +9,7 @@ use super::super::effect::{Device, DiskOp, Effect, LogLevel};
 use super::super::input::DiskFault;
 use super::super::rules::{Manner, StateResult};
 use super::super::shadow::Shadow;
-use super::super::state::{Conn, Disk, Role, StateChange};
+use super::super::state::{Conn, Disk, Role, StateChange, flags};
 use super::super::tickets::Purpose;
 use super::super::uuids::uuids_text;
 use super::super::volume::LocalDisk;
@@ -210,6 +210,7 @@ impl Node {
             superblock,
             offered,
             dirty: true,
+            marked_primary: word & flags::PRIMARY_IND != 0,
             bitmap,
             shadow: Shadow::default(),
             al,

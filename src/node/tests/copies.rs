@@ -482,6 +482,38 @@ fn a_disk_that_is_attached_for_a_primary_without_one_makes_a_generation() {
     world.assert_equal_disks();
 }
 
+/// S31, S37.7: the Primary gives up its disk while it takes the peer's for one that is given up, which is not so. It shows
+/// the peer's data then, and its own old ones never again.
+#[test]
+fn a_primary_that_shows_its_peers_data_does_not_go_back_to_its_own() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    let command = Command::Invalidate { volume: VOLUME };
+    world.input(1, Input::Command { id: CommandId(998), command });
+    world.hold(1, true);
+    world.step_until(|world| world.hosts[0].state() == "SyncSource Primary/Secondary UpToDate/Inconsistent");
+    let command = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.step_until(|world| world.hosts[0].state().contains("Diskless/Inconsistent"));
+    // The news comes before the answer.
+    let data = world.hosts[1].node.link().data.unwrap();
+    world.hosts[1].ends.get_mut(&data).unwrap().held = false;
+    world.step_until(|world| world.hosts[0].state().contains("Diskless/UpToDate"));
+    world.hold(1, false);
+    world.write(0, 3, 7);
+    world.cut();
+    world.hosts[0].apply_al();
+    let attach = world.attach_command(DISK_BYTES as u64, MetaPlace::Internal);
+    let outcome = world.command(0, attach);
+    assert_eq!(outcome.code, 150, "{outcome:?}\n{}", world.logs());
+    world.join();
+    world.reattach(0);
+    world.settle();
+    assert_eq!(world.read(0, 3), 7);
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+}
+
 /// S31, A9: what the Primary said before it heard that the old disk is back does not let it in.
 #[test]
 fn an_old_disk_that_is_attached_waits_for_the_primary_to_let_it_in() {

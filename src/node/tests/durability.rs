@@ -4,6 +4,7 @@
 use super::giving_up::peer_detaches_unheard;
 use super::*;
 use crate::config::options::Protocol;
+use crate::meta::superblock::MetaFlags;
 
 fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
@@ -338,12 +339,17 @@ fn a_disk_that_refused_what_clients_have_seen_is_not_shown_to_them() {
     world.assert_equal_disks();
 }
 
-/// The size of the device that a machine's superblock has, in sectors.
-fn noted_size(world: &World, host: usize) -> u64 {
+/// The superblock on a machine's disk.
+fn noted(world: &World, host: usize) -> Superblock {
     let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
     let at = layout.superblock_byte() as usize;
     let block: [u8; 4096] = world.hosts[host].disk[at..at + 4096].try_into().unwrap();
-    Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512).unwrap().0.la_size.get()
+    Superblock::decode(&block, Placement::Internal, DISK_BYTES as u64 / 512).unwrap().0
+}
+
+/// The size of the device that it has, in sectors.
+fn noted_size(world: &World, host: usize) -> u64 {
+    noted(world, host).la_size.get()
 }
 
 /// M48, M81: a superblock with the size of bits that are not durable calls blocks good that nobody has compared.
@@ -399,4 +405,28 @@ fn a_disk_that_a_demotion_cannot_flush_comes_back_as_the_older_one() {
     let in_sync = "Connected Secondary/Secondary UpToDate/UpToDate";
     world.assert_states(in_sync, in_sync);
     assert_eq!([0, 1].map(|host: usize| world.hosts[host].disk[3 * 4096]), [7, 7], "{}", world.logs());
+}
+
+/// A11, M87, I10: nobody looks at the activity log of a disk without the Primary mark, so the bits are there before it
+/// goes, whoever writes the superblock: here a source that names its sync UUID.
+#[test]
+fn the_bits_are_on_disk_before_the_primary_mark_goes() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 3, 7);
+    world.hosts[0].slow_handlers = true;
+    world.cut = false;
+    world.step_until(|world| !world.hosts[0].calls.is_empty());
+    let command = Command::Secondary { volume: VOLUME };
+    world.input(0, Input::Command { id: CommandId(999), command });
+    world.deliver_all();
+    world.hosts[0].keeps =
+        |device, op| device == Device::Meta && matches!(op, DiskOp::Write { fua: false, .. });
+    world.end_handlers(0);
+    world.step_until(|world| !world.hosts[0].kept.is_empty());
+    assert!(world.hosts[0].state().starts_with("SyncSource Secondary"), "{}", world.logs());
+    assert!(noted(&world, 0).flags.contains(MetaFlags::PRIMARY_IND), "{:?}", world.hosts[0].began);
+    world.release(0);
+    world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
+    assert!(!noted(&world, 0).flags.contains(MetaFlags::PRIMARY_IND));
 }

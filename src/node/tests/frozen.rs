@@ -124,6 +124,27 @@ fn a_write_survives_an_outage_while_an_administrator_holds_io() {
     world.assert_equal_disks();
 }
 
+/// A9, I5: the generation that is due when the peer is lost is for what is written without it. It came back before that,
+/// and the other node may be Primary by the time I/O goes on.
+#[test]
+fn a_generation_is_not_due_any_more_when_the_peer_is_back() {
+    let mut world = World::synced(plain());
+    let before = world.uuids(0);
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.join();
+    assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
+    world.cut();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.uuids(0), before, "{}", world.logs());
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.write(1, 3, 7);
+    world.join();
+    world.assert_states(IN_SYNC[1], IN_SYNC[0]);
+    world.assert_equal_disks();
+}
+
 #[test]
 fn a_write_that_met_a_dead_disk_goes_on_with_the_next_one() {
     // A4, S89
@@ -245,6 +266,26 @@ fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
     world.settle();
     assert_settled(&mut world);
+}
+
+/// T4: nor that it has what it acked in a cache, may both be Primary or not: it was none when it was lost.
+#[test]
+fn what_the_peer_acked_is_sent_again_if_it_may_have_lost_it() {
+    for two_primaries in [false, true] {
+        let mut world = World::synced(NetOptions { allow_two_primaries: two_primaries, ..plain() });
+        world.hosts[1].keeps = flushes_data;
+        world.write(0, 3, 7);
+        assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+        assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+        world.cut();
+        world.hosts[1].disk[3 * 4096] = 0;
+        world.release(1);
+        world.join();
+        assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+        world.settle();
+        assert_eq!(world.hosts[1].disk[3 * 4096], 7, "{two_primaries}\n{}", world.logs());
+        assert_settled(&mut world);
+    }
 }
 
 /// T35, A4: the write was for the peer alone, and this node has a disk again when it is sent once more.

@@ -96,6 +96,37 @@ fn writes_that_were_to_go_again_end_when_the_connection_is_lost() {
     }
 }
 
+/// D179, I26: what the peer had acked before the connection was lost it wrote before what it sends on the next one. That is
+/// no rival of it, and an administrator who lets frozen I/O go on does not send the old write over the new one.
+#[test]
+fn a_frozen_write_that_the_peer_had_does_not_take_the_place_of_a_later_one() {
+    for frozen in 0..2 {
+        let mut world = both_primary();
+        let other = 1 - frozen;
+        world.hosts[frozen].keeps = writes_data;
+        let old = world.submit(frozen, blocks(3, 1, 1));
+        world.deliver_all();
+        assert!(world.command(frozen, Command::SuspendIo { volume: VOLUME }).is_success());
+        world.release(frozen);
+        world.settle();
+        assert!(world.command(other, Command::Detach { volume: VOLUME, force: true }).is_success());
+        world.settle();
+        world.cut();
+        world.join();
+        world.write(other, 3, 2);
+        assert_eq!(world.hosts[frozen].disk[3 * 4096], 2, "{}", world.logs());
+        assert_eq!(world.reply(frozen, old), None);
+        assert!(world.command(frozen, Command::ResumeIo { volume: VOLUME }).is_success());
+        world.settle();
+        assert_eq!(world.reply(frozen, old), Some(Ok(None)), "{}", world.logs());
+        assert_eq!(world.read(other, 3), 2);
+        world.reattach(other);
+        world.settle();
+        world.assert_equal_disks();
+        assert_eq!(world.hosts[frozen].disk[3 * 4096], 2);
+    }
+}
+
 /// D11: the peer's write never began here, and goes with the connection.
 #[test]
 fn a_write_behind_one_of_the_peers_goes_on_when_that_is_dropped() {

@@ -15,6 +15,7 @@ impl Life {
     /// The action of this number happens.
     pub(super) fn act(&mut self, number: usize, action: Action) {
         self.meet_action(action);
+        self.ease(action);
         match action {
             Action::Silence(host) => self.world.hold(host, true),
             Action::Cut => self.world.cut(),
@@ -94,8 +95,10 @@ impl Life {
     /// The disk of a machine that is down is replaced by a new one, while the other node has good data.
     fn replace_disk(&mut self, host: HostId, number: usize) {
         let count = self.books.len();
+        // Nor while that is asked to give them up.
+        let quiet = self.pending[1 - host].is_none() && self.world.on_the_way() == 0;
         let book = &mut self.books[number % count];
-        if !self.world.is_up(host) && book.views[1 - host].disk == "UpToDate" {
+        if !self.world.is_up(host) && quiet && book.views[1 - host].disk == "UpToDate" {
             self.world.add_disk(host, book.volume.0, self.setup.new_disk());
             book.oracle.blank(host);
             book.replaced[host] = true;

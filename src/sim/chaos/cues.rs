@@ -37,6 +37,8 @@ pub enum Cue {
     Thawed(HostId),
     /// The disk of this node is no good any more.
     Unfit(HostId),
+    /// This node is connected, and does not take the peer's disk for a good one.
+    Doubtful(HostId),
     /// This node is Primary.
     Primary(HostId),
     /// This node is Secondary.
@@ -101,6 +103,7 @@ impl Life {
             Cue::Frozen(host) => on(host, |view| !view.suspended.is_empty()),
             Cue::Thawed(host) => on(host, |view| view.suspended.is_empty() && view.is_connected()),
             Cue::Unfit(host) => on(host, |view| view.disk != "UpToDate"),
+            Cue::Doubtful(host) => on(host, |view| view.is_connected() && view.peer_disk != "UpToDate"),
             Cue::Primary(host) => on(host, View::is_primary),
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
             Cue::Obeyed(host) => self.is_obeyed(host),

@@ -349,3 +349,32 @@ pub(super) fn source_of_the_primary_lost(script: &mut Script<'_>, setup: &mut Se
     script.boot(Gap::Now, other);
     script.wait_for_peace();
 }
+
+/// D58, I9: the target of a resync that is paused cannot write what was in sync: its own bit alone makes it ask for that.
+pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
+    setup.set("on-io-error", "pass_on");
+    setup.volumes = 1;
+    setup.separate_meta = true; // No write to the metadata is to fail.
+    let (primary, other) = (script.primary, script.other);
+    let pauses = if script.way(2) == 0 { primary } else { other };
+    script.clients_write(&[Taste::OnePlace]); // Two blocks are out of sync, and no others.
+    script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 1_000);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.admin(Gap::Now, pauses, Admin::PauseSync);
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Writing(other), 5_000); // A client's write: the run stands still.
+    script.clients(&[Taste::Cold, Taste::All, Taste::Durable]);
+    script.pause(20);
+    script.data_errors(other, DiskError::Write, 0);
+    for _ in 0..2 + script.way(3) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
+    script.pause(50);
+    script.act(Gap::Now, Action::Mend(other));
+    script.admin(Gap::Soon, pauses, Admin::ResumeSync);
+    script.wait_for_peace();
+}

@@ -9,6 +9,7 @@ use super::super::world::{Pending, World};
 use super::admin::Task;
 use super::aim::{self, Aim};
 use super::book::Book;
+use super::patience::Patience;
 use super::plan::{Action, Admin, Planned, draw};
 use super::reach::{Reach, Situations};
 use super::setup::Setup;
@@ -52,6 +53,7 @@ pub(super) struct Life {
     pub(super) blank: [bool; 2],
     /// No client may open the devices of this node now.
     pub(super) barred: [bool; 2],
+    pub(super) patience: [Patience; 2],
     /// The aimed faults, and whether they come before the plan.
     pub(super) aims: Vec<Aim>,
     aims_first: bool,
@@ -112,6 +114,7 @@ impl Life {
             traits,
             blank: [false; 2],
             barred: [false; 2],
+            patience: Default::default(),
             aims,
             aims_first: seed % 8 < 6,
             aim: None,
@@ -257,6 +260,7 @@ impl Life {
         self.world.step(stop);
         self.meet_disk_errors();
         self.blame()?;
+        self.lose_patience()?;
         self.take_aim();
         self.observe()?;
         Ok(self.world.now() < until)
@@ -313,6 +317,7 @@ impl Life {
                     }
                 }
             }
+            self.note_what_could_go_on();
         }
         let now = self.world.now();
         if now >= self.compared_at.after(COMPARE_EVERY) && self.bustle().is_none() {

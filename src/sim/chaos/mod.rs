@@ -26,6 +26,7 @@ mod failing;
 mod life;
 mod marks;
 pub mod oracle;
+mod patience;
 pub mod plan;
 pub mod reach;
 mod returning;

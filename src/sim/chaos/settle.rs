@@ -49,6 +49,7 @@ impl Life {
             self.mend(host);
             self.boot(host);
         }
+        self.eased();
     }
 
     fn is_settled(&mut self) -> bool {

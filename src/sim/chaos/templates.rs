@@ -9,7 +9,7 @@ use super::cues::Cue;
 use super::failing::{
     disk_fails_before_the_flush, failed_disk_of_the_peer, failing_disk_lost, given_up_for_the_peer,
     late_refusal, older_disk_comes_back, one_disk_of_a_resync_refuses, peer_refuses_the_only_copy,
-    source_of_the_primary_lost, written_through_a_suspended_peer,
+    refused_by_a_paused_target, source_of_the_primary_lost, written_through_a_suspended_peer,
 };
 use super::marks::{
     full_sync_lost, log_of_a_failing_disk, new_primary_lost, page_under_way_lost, resync_comes_to_nothing,
@@ -22,9 +22,10 @@ use super::returning::{
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::windows::{
-    acked_while_it_waits, barrier_at_a_failed_disk, copy_that_stays_is_lost, demoted_and_lost,
-    end_unheard_twice, full_sync_begins, old_disk_meets_its_primary, refused_and_not_noted,
-    refused_before_the_generation, two_volumes_thaw,
+    acked_while_it_waits, answered_too_late, barrier_at_a_failed_disk, copy_that_stays_is_lost,
+    demoted_and_lost, end_unheard_twice, full_sync_begins, half_told_of_a_failed_disk,
+    old_disk_meets_its_primary, refused_and_not_noted, refused_before_the_generation,
+    refused_while_that_is_noted, thawed_alone, two_volumes_thaw,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
@@ -85,6 +86,11 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 end_unheard_twice,
     1 refused_and_not_noted,
     1 demoted_and_lost,
+    2 answered_too_late,
+    1 refused_while_that_is_noted,
+    1 half_told_of_a_failed_disk,
+    1 thawed_alone,
+    1 refused_by_a_paused_target,
 ];
 
 /// The names of the courses that a life may have in its plan.

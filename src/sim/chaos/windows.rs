@@ -264,3 +264,129 @@ pub(super) fn demoted_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
     script.boot(Gap::Soon, primary);
     script.wait_for_peace();
 }
+
+/// T21, I35: the peer's disk is not good any more and cannot note that; the Primary hears a part of what the peer says of
+/// it, goes on alone and is lost, and the peer comes back as if nothing had been.
+pub(super) fn half_told_of_a_failed_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on");
+    setup.volumes = 1;
+    setup.separate_meta = true;
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    script.jitter(40); // One word comes before the next, and before the refusal on the other socket.
+    let (meta, kind) = (true, DiskError::Write);
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind, times: 0 });
+    script.data_errors(other, DiskError::Write, 1);
+    script.wait(Cue::Doubtful(primary), 500);
+    let parts = if script.way(2) == 0 { Action::Cut } else { Action::Silence(other) };
+    script.act(Gap::Now, parts); // Not a break: they would meet again at once.
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    if script.way(4) == 0 {
+        script.lose_power(Gap::Now, primary);
+    } else {
+        script.act(Gap::Now, Action::Kill(primary));
+    }
+    script.act(Gap::Now, Action::Kill(other)); // Its cache survives: all that it had acked is there.
+    script.act(Gap::Now, Action::Mend(other));
+    script.act(Gap::Now, Action::Join);
+    script.boot(Gap::Soon, other);
+    script.wait(Cue::Lonely(other), 500);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 500);
+    script.boot(Gap::Later, primary);
+    script.wait_for_peace();
+}
+
+/// T17, I8: I/O is frozen as one volume has no data when the peer is lost, and goes on without it: the other volume's
+/// generation, which was due all the time, is made then.
+pub(super) fn thawed_alone(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("on-no-data-accessible", "suspend-io");
+    setup.volumes = 2;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.admin(Gap::Now, other, Admin::Detach { force: false });
+    script.wait(Cue::Unfit(other), 500);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    script.wait(Cue::Answered(Asked::Write), 300); // The next command is for the same volume.
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Frozen(primary), 500);
+    let parts = if script.way(2) == 0 { Action::Cut } else { Action::Silence(other) };
+    script.act(Gap::Soon, parts);
+    script.wait(Cue::Lonely(primary), 5_000);
+    for _ in 0..2 {
+        script.admin(Gap::Soon, primary, Admin::Attach); // Whichever volume it is.
+    }
+    script.wait(Cue::Meeting(primary), 7_000); // It does not come: the clients have time to lose patience.
+    script.lose(Gap::Now, primary);
+    script.other_returns_first();
+}
+
+/// W196: the disk of the node that asks to give it up fails by itself while the other one makes its copy durable: the
+/// answer is about a disk that is gone by then, or another one, and nobody waits for it.
+pub(super) fn answered_too_late(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "detach");
+    setup.volumes = 1;
+    setup.disk.al_extents = 2; // Admitted writes wait for the log, and go to the peer after the question.
+    setup.depth = setup.depth.max(4);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Cold]);
+    let factor = 60 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(primary, factor));
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 500);
+    }
+    script.admin(Gap::Now, other, Admin::Detach { force: false });
+    script.wait(Cue::OnTheWay(other, OnTheWay::Request), 500);
+    script.data_errors(other, DiskError::Write, 1);
+    script.wait(Cue::Unfit(other), 1_000);
+    script.act(Gap::Now, Action::Mend(other));
+    if script.way(3) > 0 {
+        script.wait(Cue::OnTheWay(other, OnTheWay::Request), 3_000); // The answer.
+        script.pause(5);
+        script.act(Gap::Now, Action::Slow(primary, 1));
+        script.admin(Gap::Now, primary, Admin::Demote); // A new role would be told, and show what is wrong.
+        script.wait(Cue::Secondary(primary), 3_000);
+    }
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T17, T21: the peer's slow disk has refused a write, and that is being noted; what comes meanwhile it refuses at once.
+/// Both are lost before anything of it is on its disk, or was said.
+pub(super) fn refused_while_that_is_noted(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "detach");
+    setup.volumes = 1;
+    setup.disk.al_extents = 67; // No write waits for a slot that one at the slow peer holds.
+    setup.depth = setup.depth.max(4);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Durable, Taste::Durable, Taste::All]);
+    let factor = 100 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(other, factor));
+    script.wait(Cue::Writing(other), 300);
+    script.data_errors(other, DiskError::Write, 1);
+    script.wait(Cue::Unfit(other), 500);
+    script.wait(Cue::Answered(Asked::Write), 15);
+    if script.way(2) == 0 {
+        script.wait(Cue::Answered(Asked::Write), 6);
+    }
+    script.act(Gap::Now, Action::Kill(other)); // Its cache survives: all that it had acked is there.
+    script.act(Gap::Now, Action::Kill(primary));
+    script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    script.act(Gap::Now, Action::Mend(other));
+    script.boot(Gap::Soon, other);
+    script.wait(Cue::Lonely(other), 500);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 500);
+    script.boot(Gap::Later, primary);
+    script.wait_for_peace();
+}

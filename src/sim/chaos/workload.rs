@@ -154,6 +154,11 @@ impl Program {
         self.next_at
     }
 
+    /// Since when it waits for an answer.
+    pub(super) fn waits_since(&self) -> Option<Moment> {
+        self.requests.iter().map(|request| request.at).min()
+    }
+
     /// Whether it waits for answers.
     pub(super) fn is_waiting(&self) -> bool {
         !self.requests.is_empty()

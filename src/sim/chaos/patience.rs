@@ -1,0 +1,106 @@
+//! Patience: what nothing stands in the way of is done (I8), and soon. It is watched while a life goes on, too: at its end
+//! an administrator helps, and the peer is there again.
+
+use std::time::Duration;
+
+use super::super::events::HostId;
+use super::book::Book;
+use super::life::Life;
+use super::plan::Action;
+use super::view::View;
+use crate::units::Moment;
+
+/// Longer than anything takes on a machine that is well.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Nobody knows when.
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
+
+/// Since when nothing stands in the way of a node.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// Its disks and its program work as they should since then.
+    well: Moment,
+    /// By volume: it has good data, is alone, and serves its clients since then.
+    serves: Vec<Option<Moment>>,
+    /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
+    could_thaw: Option<Moment>,
+}
+
+impl Life {
+    /// Something happens to a machine, or no longer does.
+    pub(super) fn ease(&mut self, action: Action) {
+        let now = self.world.now();
+        let after = |ms: u32| now.after(Duration::from_millis(u64::from(ms)));
+        let (host, well) = match action {
+            Action::Slow(host, factor) => (host, if factor > 1 { NEVER } else { now }),
+            Action::Stall(host, ms) | Action::Pause(host, ms) => (host, after(ms)),
+            Action::DiskErrors { host, .. } => (host, NEVER),
+            Action::Boot(host) => (host, now.max(self.patience[host].well)),
+            _ => return,
+        };
+        self.patience[host].well = well.max(now);
+    }
+
+    /// Everything is healed.
+    pub(super) fn eased(&mut self) {
+        let well = self.world.now();
+        self.patience.iter_mut().for_each(|patience| patience.well = well);
+    }
+
+    /// The nodes show something else than before.
+    pub(super) fn note_what_could_go_on(&mut self) {
+        let now = self.world.now();
+        for (host, patience) in self.patience.iter_mut().enumerate() {
+            patience.serves.resize(self.books.len(), None);
+            for (since, book) in patience.serves.iter_mut().zip(&self.books) {
+                hold(since, now, serves_alone(&book.views[host]));
+            }
+            hold(&mut patience.could_thaw, now, could_thaw(&self.books, host));
+        }
+    }
+
+    /// # Errors
+    /// If something waits that nothing stands in the way of.
+    pub(super) fn lose_patience(&self) -> Result<(), String> {
+        let Some(before) = self.world.now().since(Moment::default()).checked_sub(PATIENCE) else {
+            return Ok(());
+        };
+        let long = |since: Moment| since.since(Moment::default()) < before;
+        for program in &self.programs {
+            let patience = &self.patience[program.host];
+            let serves = patience.serves.get(usize::from(program.volume.0)).copied().flatten();
+            let waits = program.waits_since().is_some_and(long);
+            if waits && long(patience.well) && serves.is_some_and(long) {
+                return Err(format!(
+                    "{} is alone with good data, and does not answer a client for {PATIENCE:?} (I8)",
+                    program.host
+                ));
+            }
+        }
+        for (host, patience) in self.patience.iter().enumerate() {
+            if long(patience.well) && patience.could_thaw.is_some_and(long) {
+                return Err(format!(
+                    "{host} has data of all volumes, and does not go on for {PATIENCE:?} (I8)"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Remembers since when something is so.
+fn hold(since: &mut Option<Moment>, now: Moment, is_so: bool) {
+    *since = is_so.then(|| since.unwrap_or(now));
+}
+
+fn serves_alone(view: &View) -> bool {
+    view.is_alone() && view.disk == "UpToDate" && view.suspended.is_empty()
+}
+
+fn could_thaw(books: &[Book], host: HostId) -> bool {
+    books.iter().map(|book| &book.views[host]).all(|view| {
+        view.is_connected()
+            && view.suspended == ["no-data"]
+            && (view.disk == "UpToDate" || view.peer_disk == "UpToDate")
+    })
+}
