@@ -78,7 +78,7 @@ impl Node {
             disk.spoiled = true;
             disk.set_flags(disk.flags());
         }
-        self.worker.push_front([Work::SyncMeta { volume }, answer]);
+        self.worker.push_next([Work::SyncMeta { volume }, answer]);
     }
 
     /// A metadata operation failed: without metadata the disk is of no use (D163).

@@ -62,15 +62,15 @@ impl Node {
             return;
         }
         let is_primary = disk.flags() & flags::PRIMARY_IND != 0;
-        let loses_mark = std::mem::replace(&mut disk.marked_primary, is_primary) && !is_primary;
-        if loses_mark || disk.superblock.la_size != end {
+        if (disk.marked_primary && !is_primary) || disk.superblock.la_size != end {
             return self.worker.push_front([
                 Work::WriteBitmap { volume, all: false },
-                Work::TakeSize { volume, end },
+                Work::BitsWritten { volume, end },
                 Work::SyncMeta { volume },
             ]);
         }
         disk.dirty = false;
+        disk.marked_primary = is_primary;
         disk.superblock.mark_attached();
         let block = Buf::copied(&disk.superblock.encode(&disk.layout));
         let offset = disk.layout.superblock_byte();
@@ -87,11 +87,12 @@ impl Node {
         }
     }
 
-    /// Work: the bits of a new size are written, and become durable before the superblock that has it (M48, M81). A
-    /// superblock with the size of bits that are not there would take blocks for good that never were compared.
-    pub(super) fn take_size(&mut self, volume: VolumeId, end: Sector) {
+    /// Work: the bits are written, and become durable before the superblock that goes by them: that has a new size (M48,
+    /// M81), and would take blocks for good that never were compared; or no Primary mark any more.
+    pub(super) fn bits_written(&mut self, volume: VolumeId, end: Sector) {
         if let Some(disk) = self.volumes.get_mut(&volume).and_then(|v| v.disk.as_deref_mut()) {
             disk.superblock.la_size = end;
+            disk.marked_primary = false;
         }
     }
 

@@ -31,8 +31,8 @@ pub(super) enum Work {
     MetaBlock { volume: VolumeId, offset: u64, block: Buf, fua: bool },
     /// Write the changed pages of the bitmap, or all.
     WriteBitmap { volume: VolumeId, all: bool },
-    /// The superblock has this size from now on: the bits are written, within `SyncMeta`.
-    TakeSize { volume: VolumeId, end: Sector },
+    /// The bits are written, those of this size, within `SyncMeta`.
+    BitsWritten { volume: VolumeId, end: Sector },
     /// Flush the data device, if it was written to.
     FlushData { volume: VolumeId },
     /// Flush the metadata device.
@@ -147,6 +147,14 @@ impl Worker {
         for work in works.into_iter().rev() {
             self.queue.push_front(work);
         }
+    }
+
+    /// Puts pieces before everything queued that is not the rest of the piece under way: they may not write a superblock
+    /// before one that is older, or count on one that is not written yet.
+    pub(super) fn push_next(&mut self, works: [Work; 2]) {
+        let rest = self.queue.iter().take_while(|work| matches!(work, Work::MetaBlock { .. })).count();
+        let behind = self.queue.split_off(rest);
+        self.queue.extend(works.into_iter().chain(behind));
     }
 
     /// Appends pieces; but before a head that waits for what they may bring about.
@@ -307,7 +315,7 @@ impl Node {
                     self.block_on(wait);
                 }
             }
-            Work::TakeSize { volume, end } => self.take_size(volume, end),
+            Work::BitsWritten { volume, end } => self.bits_written(volume, end),
             Work::FlushData { volume } => self.flush_data(volume),
             Work::FlushMeta { volume } => self.start_work(volume, Device::Meta, DiskOp::Flush),
             Work::StartPeerIo { io } => self.start_peer_io(io),

@@ -5,6 +5,7 @@ use super::resyncing::is_consistent_on_disk;
 use super::*;
 use crate::config::options::{Fencing, OnIoError, Protocol};
 use crate::node::state::{Conn, Disk, State};
+use crate::node::worker::Work;
 
 /// A pair in sync whose disks stay in use when they fail.
 fn lenient() -> World {
@@ -61,6 +62,47 @@ fn a_write_is_refused_by_a_disk_that_is_durably_inconsistent() {
         world.settle();
         assert_eq!(world.reply(0, write), Some(Ok(None)), "the other disk has it\n{}", world.logs());
         assert!(world.is_out_of_sync(0, 3));
+    }
+}
+
+/// Two writes fail while the superblock is being written: the one that tells of the first, or an older one.
+fn two_are_refused(older: bool) -> (World, [u64; 2]) {
+    let mut world = World::synced(plain());
+    world.write(0, 2, 1);
+    world.settle();
+    let flushes_meta = |device, op: &DiskOp| device == Device::Meta && matches!(op, DiskOp::Flush);
+    world.hosts[0].keeps = writes_data;
+    let writes = [3, 4].map(|block| world.submit(0, write_of(block, 7)));
+    world.deliver_all();
+    world.hosts[0].keeps = flushes_meta;
+    if older {
+        world.hosts[0].node.mark_meta(VOLUME);
+        world.hosts[0].node.worker.push(Work::SyncMeta { volume: VOLUME });
+        world.input(0, Input::Timeout);
+    }
+    let flush = if older { world.hosts[0].kept.pop_back() } else { None };
+    world.hosts[0].fails = data_cannot_be_written;
+    world.release(0);
+    world.hosts[0].keeps = flushes_meta;
+    world.deliver_all();
+    world.hosts[0].kept.extend(flush);
+    assert_eq!(world.hosts[0].kept.len(), 1, "{:?}", world.hosts[0].began);
+    world.release(0);
+    world.hosts[0].keeps = writes_meta;
+    world.deliver_all();
+    (world, writes)
+}
+
+/// T21, I35: and none of them is answered before the one that tells is there, nor does an older one come after it.
+#[test]
+fn no_refused_write_goes_before_the_superblock_that_is_being_written() {
+    for older in [false, true] {
+        let (mut world, writes) = two_are_refused(older);
+        assert_eq!(writes.map(|write| world.reply(0, write)), [None, None], "{older}\n{}", world.logs());
+        world.release(0);
+        world.settle();
+        assert_eq!(writes.map(|write| world.reply(0, write)), [Some(Ok(None)), Some(Ok(None))]);
+        assert!(!is_consistent_on_disk(&world, 0), "{older}");
     }
 }
 

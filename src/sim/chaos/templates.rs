@@ -23,9 +23,10 @@ use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::windows::{
     acked_while_it_waits, answered_too_late, barrier_at_a_failed_disk, copy_that_stays_is_lost,
-    demoted_and_lost, end_unheard_twice, full_sync_begins, half_told_of_a_failed_disk,
-    old_disk_meets_its_primary, refused_and_not_noted, refused_before_the_generation,
-    refused_while_that_is_noted, thawed_alone, two_volumes_thaw,
+    demoted_and_lost, end_unheard_twice, frozen_under_a_later_one, full_sync_begins,
+    half_told_of_a_failed_disk, old_disk_meets_its_primary, refused_and_not_noted,
+    refused_before_the_generation, refused_while_that_is_noted, source_lost_unheard,
+    thawed_after_a_change_of_roles, thawed_alone, two_refused_by_a_slow_disk, two_volumes_thaw,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
@@ -88,6 +89,10 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 demoted_and_lost,
     2 answered_too_late,
     1 refused_while_that_is_noted,
+    1 source_lost_unheard,
+    1 two_refused_by_a_slow_disk,
+    1 frozen_under_a_later_one,
+    1 thawed_after_a_change_of_roles,
     1 half_told_of_a_failed_disk,
     1 thawed_alone,
     1 refused_by_a_paused_target,

@@ -390,3 +390,112 @@ pub(super) fn refused_while_that_is_noted(script: &mut Script<'_>, setup: &mut S
     script.boot(Gap::Later, primary);
     script.wait_for_peace();
 }
+
+/// S31, S37.7: the source of a full sync that was asked for loses its disk, and its peer hears of that before it hears that
+/// it may begin: so the peer's copy stays, and is what the clients see from then on.
+pub(super) fn source_lost_unheard(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.volumes = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.jitter(80);
+    script.admin(Gap::Now, other, Admin::Invalidate);
+    script.wait(Cue::Doubtful(primary), 500);
+    script.pause(60);
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.part(Gap::Soon);
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.admin(Gap::Now, primary, Admin::Attach);
+    script.pause(500);
+    script.act(Gap::Soon, Action::Join);
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T21, I35: the Primary's slow disk refuses two writes that the peer has. The second one is refused while the superblock
+/// is being written that tells of the first, and the power fails when one of them is answered.
+pub(super) fn two_refused_by_a_slow_disk(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", if script.way(3) == 0 { "pass_on" } else { "detach" });
+    setup.volumes = 1;
+    setup.disk.al_extents = 67; // No write waits for a slot.
+    setup.depth = setup.depth.max(4);
+    let primary = script.primary;
+    script.clients_write(&[Taste::All, Taste::Durable]);
+    let factor = 60 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(primary, factor));
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.wait(Cue::Writing(primary), 300);
+    script.data_errors(primary, DiskError::Write, 0);
+    script.wait(Cue::Unfit(primary), 500);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.lose_power(Gap::Now, primary);
+    script.clients(&[Taste::Nothing]);
+    script.act(Gap::Now, Action::Mend(primary));
+    script.act(Gap::Now, Action::Slow(primary, 1));
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// D179, I26: a write of one of two Primaries is frozen, and done at the peer, which loses the link and its disk and writes
+/// there again.
+pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.volumes = 1;
+    setup.be_two_primaries();
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    script.clients_write(&[Taste::OnePlace]);
+    script.slow(primary);
+    script.wait(Cue::Writing(primary), 200);
+    script.pause(20);
+    script.admin(Gap::Now, primary, Admin::SuspendIo);
+    script.wait(Cue::Frozen(primary), 300);
+    script.pause(100);
+    if script.way(3) > 0 {
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+        script.wait(Cue::Unfit(other), 300);
+    }
+    script.act(Gap::Later, Action::Break);
+    script.wait(Cue::Lonely(other), 3_000);
+    script.wait(Cue::Answered(Asked::Write), 5_000);
+    script.pause(500);
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    script.admin(Gap::Soon, primary, Admin::ResumeIo);
+    script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// A9, I5: the peer is lost while the Primary's I/O is frozen, and is back before that goes on, on a node that is Secondary
+/// by then: what was due is due no more.
+pub(super) fn thawed_after_a_change_of_roles(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.clients(&[Taste::Nothing]); // What is frozen would keep the node from being Secondary.
+    script.pause(50);
+    script.admin(Gap::Now, primary, Admin::SuspendIo);
+    script.wait(Cue::Frozen(primary), 300);
+    script.act(Gap::Now, Action::Break);
+    script.wait(Cue::Lonely(primary), 3_000);
+    script.wait(Cue::Whole, 5_000);
+    script.admin(Gap::Now, primary, Admin::Demote);
+    script.wait(Cue::Secondary(primary), 1_000);
+    script.act(Gap::Now, Action::Cut);
+    script.wait(Cue::Lonely(primary), 3_000);
+    script.admin(Gap::Now, primary, Admin::ResumeIo);
+    script.wait(Cue::Lonely(other), 3_000);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 500);
+    script.clients(&[Taste::All]);
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.act(Gap::Soon, Action::Join);
+    script.wait_for_peace();
+}
