@@ -45,15 +45,18 @@ impl Node {
     /// Both disks are UpToDate: a crash as Primary is history (A2), and so is a generation that was due when the peer was
     /// lost while I/O was frozen, be it frozen still.
     fn after_both_up_to_date(&mut self, volume: VolumeId, old: State, new: State) {
-        if entered(old, new, |s| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate)
-            && let Some(v) = self.volumes.get_mut(&volume)
-        {
-            v.marks.crashed_primary = false;
-            v.marks.new_uuid_due = false;
+        let both = |s: State| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate;
+        let being_made = self.is_generation_due(volume);
+        let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if !entered(old, new, both) || !both(v.state) {
+            return; // The peer may be lost again by now.
+        }
+        v.marks.crashed_primary = false;
+        if !being_made && std::mem::take(&mut v.marks.new_uuid_due) {
             v.marks.hold_unmirrored = false;
-            if let Some(peer) = &mut v.peer_uuids {
-                peer.flags &= !2;
-            }
+        }
+        if let Some(peer) = &mut v.peer_uuids {
+            peer.flags &= !2;
         }
     }
 

@@ -351,7 +351,9 @@ impl Node {
             let v = self.volumes.get(&req.volume);
             let mirrored = v.is_some_and(|v| v.state.mirrors_writes());
             let has_disk = v.is_some_and(|v| v.has_usable_disk() || v.state.disk == Disk::Negotiating);
-            if req.completed {
+            // Another Primary may be writing over what it had.
+            let settled = req.net.ok && mirrored && v.is_some_and(|v| v.marks.peer_was_primary);
+            if req.completed || settled {
                 // A peer that lost its disk meanwhile may have lost it before a flush (T10).
                 req.net = NetLeg { lost: false, done: true, ok: req.net.ok && mirrored, ..req.net };
                 continue;
@@ -363,6 +365,8 @@ impl Node {
             if again {
                 self.log.requeue(key);
                 self.resend(key);
+            } else {
+                self.release_withheld(key); // No ack of it comes any more (T8).
             }
         }
         self.flushes_follow_resent_writes();
@@ -408,6 +412,7 @@ impl Node {
         let younger: Vec<VecDeque<Parked>> = self.volumes.values_mut().map(Volume::take_unrouted).collect();
         for key in failed {
             let Some(req) = self.log.remove(key) else { continue };
+            self.release_withheld(key);
             let (volume, extent, in_al) = (req.volume, req.extent, req.in_al);
             // A peer that has it knows that this node had no disk then (A9).
             let one_copy = req.local == LocalLeg::None;

@@ -105,10 +105,14 @@ impl Node {
     }
 
     /// Own writes to these sectors that the peer had acked when the connection was lost while I/O was frozen: the peer, which
-    /// writes there now, had them before. They are no rivals of this write, and do not go out again, over it.
+    /// writes there now, had them before. They are no rivals of this write, and do not go out again, over it. What it does
+    /// not cover of them, a peer that may have restarted may have lost.
     pub(super) fn settle_overwritten(&mut self, volume: VolumeId, extent: Extent) {
         let mirrored = self.volumes.get(&volume).is_some_and(|v| v.state.mirrors_writes());
-        let had = self.own_writes(volume, extent).filter(|(_, req)| req.net.lost && req.net.ok);
+        let trusted = !self.may_lose_what_it_acked(volume);
+        let had = self
+            .own_writes(volume, extent)
+            .filter(|(_, req)| req.net.lost && req.net.ok && (trusted || extent.contains(req.extent)));
         let keys: Vec<ReqKey> = had.map(|(key, _)| key).collect();
         for key in keys {
             if let Some(req) = self.log.get_mut(key) {

@@ -84,11 +84,11 @@ impl Node {
     /// A metadata operation failed: without metadata the disk is of no use (D163).
     pub(super) fn meta_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
+        if let Some(disk) = v.disk.as_deref_mut() {
+            disk.failed = true; // Of one that is given up, too: what was to be written before is not there.
+        }
         if v.state.disk <= Disk::Failed {
             return;
-        }
-        if let Some(disk) = v.disk.as_deref_mut() {
-            disk.failed = true;
         }
         let text = format!("writing {what} failed: {}", fault_text(fault));
         self.say(LogLevel::Error, Some(volume), text);

@@ -173,8 +173,10 @@ impl Node {
         let alone = new.conn < Conn::Connected || new.pdsk < Disk::Inconsistent;
         let attached = matches!(old.disk, Disk::Attaching | Disk::Negotiating);
         let returned = attached && alone;
+        // With fencing it is only Consistent then, and is written all the same.
+        let good = if returned { Disk::Consistent } else { Disk::UpToDate };
         (new.lost_peer_data_since(old) || lost_early || returned)
-            && new.disk >= Disk::UpToDate
+            && new.disk >= good
             && v.disk.is_some()
             && (new.role == Role::Primary || new.peer == Role::Primary)
             && v.lacks_own_generation()

@@ -118,7 +118,8 @@ impl Node {
             return false;
         }
         let late = |sent_ns: u64| sent_ns != 0 && now.since(Moment::from_nanos(sent_ns)) >= limit;
-        let oldest = self.log.iter().find(|(_, req)| req.net.used && req.net.pending);
+        // What was sent on an earlier connection, and waits for frozen I/O to go on, this peer was never asked for.
+        let oldest = self.log.iter().find(|(_, req)| req.net.used && req.net.pending && !req.net.lost);
         oldest.is_some_and(|(_, req)| late(req.sent_ns))
             || self.log.oldest_barrier().is_some_and(|barrier| late(barrier.sent_ns))
     }

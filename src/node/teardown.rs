@@ -7,6 +7,7 @@ use super::input::{SocketEnd, SocketId};
 use super::link::{Closing, Phase};
 use super::peer_write::{PeerIo, Stage};
 use super::state::{Conn, StateChange};
+use super::volume::Volume;
 use super::worker::Work;
 use crate::wire::{Phase as WirePhase, Reaction, Socket};
 
@@ -187,6 +188,7 @@ impl Node {
         if self.link().cstate == Conn::StandAlone {
             return;
         }
+        self.volumes.values_mut().filter(|v| v.state.conn >= Conn::Connected).for_each(Volume::parts);
         self.distrust_lost_peer();
         self.force_connection(Conn::Disconnecting);
         match self.link().phase {

@@ -314,8 +314,11 @@ impl Volume {
 
     /// Stores a new state, with what it says of the two copies (S21).
     pub(super) fn enter(&mut self, new: State) {
-        let old = std::mem::replace(&mut self.state, new);
         let connected = |s: State| s.conn >= Conn::Connected;
+        if connected(self.state) && !connected(new) {
+            self.parts();
+        }
+        let old = std::mem::replace(&mut self.state, new);
         let shows_peer = |s: State| {
             s.conn >= Conn::Connected && s.disk < Disk::Inconsistent && s.pdsk > Disk::Inconsistent
         };
@@ -329,9 +332,6 @@ impl Volume {
         }
         if became(shows_peer) && !self.marks.peer_refused {
             self.show_peer_data();
-        }
-        if connected(old) && !connected(new) {
-            self.marks.peer_was_primary = old.peer == Role::Primary;
         }
         self.marks.peer_refused &= new.pdsk == Disk::UpToDate && new.conn >= Conn::Connected;
         if became(meets_disk) {
@@ -347,6 +347,11 @@ impl Volume {
         if old.conn > Conn::Connected && new.conn <= Conn::Connected {
             self.marks.early_sync_uuid = None; // Of a run that has come to nothing.
         }
+    }
+
+    /// The connection is about to be lost.
+    pub(super) fn parts(&mut self) {
+        self.marks.peer_was_primary = self.state.peer == Role::Primary;
     }
 
     /// Whether the peer's disk has all that this node's clients have been told.

@@ -8,6 +8,7 @@ use super::super::rules::{Manner, StateResult};
 use super::super::state::{Conn, Disk, Role, StateChange};
 use super::super::uuids::JUST_CREATED;
 use super::super::verify::Wish;
+use super::super::volume::Volume;
 use super::super::worker::Work;
 use super::{Job, Stage, TwoPhase, code, outcome_of, unknown_minor};
 use crate::units::{Sector, VolumeId};
@@ -140,8 +141,7 @@ impl Node {
 
     /// `resume-io` (S46).
     pub(super) fn resume_io(&mut self, volume: VolumeId) -> Outcome {
-        let Some(v) = self.volumes.get_mut(&volume) else { return unknown_minor() };
-        let due = v.marks.new_uuid_due || v.marks.hold_unmirrored;
+        let Some(v) = self.volumes.get(&volume) else { return unknown_minor() };
         let connected = v.state.conn >= Conn::Connected;
         let change = StateChange {
             susp: Some(false),
@@ -149,8 +149,11 @@ impl Node {
             susp_fen: Some(false),
             ..StateChange::NOTHING
         };
-        if due && !connected {
-            self.worker.push(Work::NewGeneration { volume });
+        if !connected {
+            // The suspension is that of all volumes, and so is its end.
+            let due = |v: &&Volume| v.marks.new_uuid_due || v.marks.hold_unmirrored;
+            let volumes = self.volumes.values().filter(due).map(|v| v.id);
+            volumes.for_each(|volume| self.worker.push(Work::NewGeneration { volume }));
         }
         let result = self.change(volume, change, Manner::SOFT);
         if result == StateResult::Success {

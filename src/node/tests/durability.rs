@@ -430,3 +430,55 @@ fn the_bits_are_on_disk_before_the_primary_mark_goes() {
     world.step_until(|world| world.hosts[0].outcomes.contains_key(&999));
     assert!(!noted(&world, 0).flags.contains(MetaFlags::PRIMARY_IND));
 }
+
+/// T17, I35: that both disks were good is told late, when the peer is lost again; what is only here waits for the
+/// generation all the same.
+#[test]
+fn a_late_word_of_two_good_disks_lets_no_unmirrored_write_go() {
+    let mut world = World::synced(plain());
+    world.cut();
+    world.write(0, 3, 7);
+    world.cut = false;
+    world.step_until(|world| world.hosts[1].state().starts_with("Connected")); // It has said so.
+    world.hosts[0].keeps = flushes_data;
+    world.hosts[0].node.start_work(VOLUME, Device::Data, DiskOp::Flush); // The worker stands still.
+    world.hosts[0].node.handle(world.now, Input::Timeout);
+    world.perform(0);
+    world.deliver_all();
+    assert_eq!(world.hosts[0].state(), IN_SYNC[0]);
+    world.cut = true;
+    let sockets: Vec<SocketId> = world.hosts[0].ends.keys().copied().collect();
+    for socket in sockets {
+        world.hosts[0].ends.remove(&socket);
+        world.input(0, Input::SocketEnded { socket, end: SocketEnd::Error(104) });
+    }
+    world.release(0);
+    world.hosts[0].keeps = |device, op| device == Device::Meta && matches!(op, DiskOp::Flush);
+    world.deliver_all();
+    let write = world.submit(0, write_of(4, 8));
+    world.deliver_all();
+    assert_eq!(world.reply(0, write), None, "{}", world.logs());
+    world.release(0);
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+}
+
+/// M91: a disk that is given up, and whose bits could not be set, is fully out of sync when it comes back.
+#[test]
+fn a_full_sync_is_not_forgotten_with_bits_that_could_not_be_written() {
+    let mut world = World::synced(plain());
+    let writes_bits =
+        |device, op: &DiskOp| device == Device::Meta && matches!(op, DiskOp::Write { fua: false, .. });
+    world.hosts[1].keeps = writes_bits;
+    world.input(1, Input::Command { id: CommandId(999), command: Command::Invalidate { volume: VOLUME } });
+    world.step_until(|world| !world.hosts[1].kept.is_empty());
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.input(1, Input::Command { id: CommandId(998), command: detach });
+    world.hosts[1].fails = |device, op| {
+        let bits = device == Device::Meta && matches!(op, DiskOp::Write { fua: false, .. });
+        bits.then_some(DiskFault::Os(5))
+    };
+    world.release(1);
+    world.step_until(|world| world.hosts[1].state().contains("Diskless"));
+    assert!(noted(&world, 1).flags.contains(MetaFlags::FULL_SYNC), "{:?}", world.hosts[1].began);
+}

@@ -1,5 +1,7 @@
 //! Frozen I/O: nothing is answered, nothing is lost, and nothing stays behind when it goes on.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::options::{Fencing, OnNoDataAccessible};
 use crate::node::handlers::Waiter;
@@ -426,4 +428,48 @@ fn a_promotion_fences_although_the_nodes_are_about_to_meet() {
     world.settle();
     assert!(world.hosts[0].outcomes.contains_key(&999), "{}", world.logs());
     assert!(world.hosts[0].state().starts_with("Connected"), "{}", world.logs());
+}
+
+/// D173: what was sent on an earlier connection is no request that this peer does not answer.
+#[test]
+fn a_frozen_request_does_not_drop_the_next_connection() {
+    let mut world = World::synced(plain());
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
+    let write = world.submit(0, write_of(3, 7));
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.cut();
+    world.release(1);
+    world.join();
+    world.run_for(Duration::from_secs(300));
+    let connected = world.hosts[0].log.iter().filter(|line| line.contains("-> WFReportParams")).count();
+    assert_eq!(connected, 4, "{}", world.logs()); // Twice, of the volume and of the link.
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(0, write), Some(Ok(None)));
+    assert_settled(&mut world);
+}
+
+/// A9, I5: with fencing, the disk that a Primary gets back while the peer is away is only Consistent. It is written all
+/// the same, with an error for the client, and a generation tells.
+#[test]
+fn a_consistent_disk_of_a_primary_is_not_written_without_a_generation() {
+    let mut world = World::new(plain());
+    world.disk_options.fencing = Fencing::ResourceOnly;
+    let mut world = world.in_sync();
+    let before = world.uuids(0);
+    world.hold(1, true); // The peer does not hear of it.
+    let detach = Command::Detach { volume: VOLUME, force: true };
+    world.input(0, Input::Command { id: CommandId(999), command: detach });
+    world.deliver_all();
+    world.cut();
+    world.hosts[0].apply_al();
+    let attach = world.attach_command(DISK_BYTES as u64, MetaPlace::Internal);
+    assert!(world.command(0, attach).is_success(), "{}", world.logs());
+    world.settle();
+    assert!(world.hosts[0].state().contains("Consistent/"), "{}", world.logs());
+    _ = world.request(0, write_of(3, 7)); // Whatever the client is told.
+    assert_eq!(world.uuids(0)[1], before[0], "{}", world.logs());
+    world.join();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
 }

@@ -188,3 +188,63 @@ fn any_order_of_packets_and_disks_leaves_both_disks_equal() {
         assert_eq!(world.hosts[0].node.status().volumes[0].counters.oos, 0, "seed {seed}");
     }
 }
+
+/// D80: what the peer had of a write it may have lost since, where its next one does not go.
+#[test]
+fn what_a_peer_may_have_lost_is_not_settled_by_a_part_of_it() {
+    let mut world = World::synced(NetOptions { allow_two_primaries: true, ..plain() });
+    world.hosts[0].keeps = writes_data;
+    world.submit(0, blocks(3, 2, 1));
+    world.deliver_all();
+    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
+    world.release(0);
+    world.settle();
+    world.cut();
+    world.hosts[1].disk[3 * 4096..5 * 4096].fill(0);
+    world.join();
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.submit(1, blocks(3, 1, 2));
+    world.deliver_all();
+    assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    world.assert_equal_disks();
+    assert_eq!(world.hosts[1].disk[4 * 4096], 1);
+}
+
+/// D179, I26: the same when I/O goes on while the later one is on its way.
+#[test]
+fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
+    for frozen in 0..2 {
+        let mut world = both_primary();
+        let other = 1 - frozen;
+        world.hosts[frozen].keeps = writes_data;
+        let old = world.submit(frozen, blocks(3, 1, 1));
+        world.deliver_all();
+        for host in 0..2 {
+            assert!(world.command(host, Command::SuspendIo { volume: VOLUME }).is_success());
+        }
+        world.release(frozen);
+        world.settle();
+        world.cut();
+        world.join();
+        assert!(world.command(other, Command::ResumeIo { volume: VOLUME }).is_success());
+        world.hold(frozen, true);
+        let new = world.submit(other, blocks(3, 1, 2));
+        world.deliver_all();
+        world.input(
+            frozen,
+            Input::Command { id: CommandId(999), command: Command::ResumeIo { volume: VOLUME } },
+        );
+        world.deliver_all();
+        world.hold(frozen, false);
+        world.settle();
+        assert_eq!(world.reply(frozen, old), Some(Ok(None)), "{}", world.logs());
+        assert_eq!(world.reply(other, new), Some(Ok(None)), "{}", world.logs());
+        assert_eq!(
+            [0, 1].map(|host: usize| world.hosts[host].disk[3 * 4096]),
+            [2, 2],
+            "{frozen}\n{}",
+            world.logs()
+        );
+    }
+}

@@ -107,6 +107,9 @@ pub(super) fn full_sync_lost(script: &mut Script<'_>, setup: &mut Setup) {
 pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
     setup.set("fencing", "dont-care");
+    if script.way(2) == 0 {
+        return target_begins_too_early(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace]);
     script.pause(100);
@@ -144,10 +147,48 @@ pub(super) fn resync_comes_to_nothing(script: &mut Script<'_>, setup: &mut Setup
     }
 }
 
+/// W199, T40: nothing is to be sent, and the source stands still when it is to begin: a target that took the sync UUID
+/// of the run before for that of this one would have ended before that, and nobody would know.
+fn target_begins_too_early(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.stragglers = None;
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::Nothing]);
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 150); // All epochs are acked: no bit will be set.
+    }
+    let late = 30 + script.way(30) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.act(Gap::Now, Action::Break);
+    script.wait(Cue::OnTheWay(primary, OnTheWay::SyncUuid), 5_000);
+    script.act(Gap::Now, Action::Jitter(0)); // What is sent now is soon there, but not before that.
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.wait(Cue::OnTheWay(primary, OnTheWay::Bitmap), 1_000);
+    let ms = 90 + script.way(80) as u32; // Longer than the target's handler, shorter than a ping may take.
+    script.act(Gap::Now, Action::Pause(primary, ms));
+    script.wait(Cue::Unheard(other), 2_000);
+    script.act(Gap::Now, Action::Cut);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Write), 500);
+    script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    script.act(Gap::Now, Action::Kill(primary));
+    script.wait(Cue::Lonely(other), 5_000);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    script.act(Gap::Now, Action::Join);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
 /// D90: what the peer has not acked is being written down in the bitmap, on a slow disk, while its extents leave the log
 /// of the Primary, which loses its power.
 pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
+    if script.way(3) > 0 {
+        return page_of_idle_extents_lost(script, setup);
+    }
     setup.disk.al_extents = 2 + script.way(2) as u32;
     setup.stragglers = Some(2);
     setup.depth = setup.depth.max(4);
@@ -179,14 +220,72 @@ pub(super) fn page_under_way_lost(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait_for_peace();
 }
 
-/// I10, I14: what only the Primary has is in its log only, and I/O freezes, when its disk is given up for its metadata
-/// with other extents waiting to take their place.
+/// The same, when nobody waits for the log: two extents with writes that the peer lacks become idle, and leave at once.
+fn page_of_idle_extents_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.volumes = 1;
+    setup.separate_meta = true; // What is written to the data device is a client's write then, behind the log.
+    setup.disk.al_extents = 2;
+    setup.depth = 1; // Each of two clients has one write under way.
+    setup.stragglers = None;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Cold]);
+    script.act(Gap::Now, Action::Stall(other, 3_000));
+    for _ in 0..3 {
+        script.wait(Cue::Answered(Asked::Write), 150); // It does not come: both are waiting.
+    }
+    script.clients(&[Taste::Nothing]);
+    let factor = 100 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(primary, factor));
+    script.lose(Gap::Now, other);
+    script.wait(Cue::Amid(primary, Step::BitmapPage), 3_000);
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 1);
+    }
+    script.clients(&[Taste::Cold]);
+    script.wait(Cue::Amid(primary, Step::LogBlock), 100);
+    script.wait(Cue::Writing(primary), 100); // The block is durable.
+    script.lose_power(Gap::Now, primary);
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// I10, I14: what only the Primary has is in its log only when its disk is given up for its metadata, with other extents
+/// waiting to take their place.
 pub(super) fn log_of_a_failing_disk(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
-    setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
-    setup.set("fencing", "resource-and-stonith");
     setup.fences = false;
     setup.disk.al_extents = 2; // A write may touch two.
+    if script.way(4) == 0 {
+        return log_of_a_failing_disk_while_frozen(script, setup);
+    }
+    setup.set("protocol", "B");
+    setup.set("fencing", if script.way(2) == 0 { "resource-and-stonith" } else { "dont-care" });
+    setup.separate_meta = true; // No flush of the data is to fail.
+    setup.depth = setup.depth.max(4);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Cold]);
+    script.act(Gap::Now, Action::Stall(other, 3_000)); // It acks what it will not have.
+    for _ in 0..6 {
+        script.wait(Cue::Answered(Asked::Write), 150); // Until all slots are taken, and others wait.
+    }
+    let kind = if script.way(2) == 0 { DiskError::Flush } else { DiskError::Write };
+    script.act(Gap::Now, Action::DiskErrors { host: primary, meta: true, kind, times: 1 });
+    script.lose(Gap::Now, other);
+    script.wait(Cue::Unfit(primary), 3_000);
+    script.wait(Cue::Amid(primary, Step::LogBlock), 50); // It does not come.
+    script.lose(Gap::Soon, primary);
+    script.act(Gap::Now, Action::Mend(primary));
+    script.boot(Gap::Soon, other);
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
+}
+
+/// The same, when I/O freezes.
+fn log_of_a_failing_disk_while_frozen(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
+    setup.set("fencing", "resource-and-stonith");
     setup.depth = setup.depth.max(3);
     let primary = script.primary;
     script.clients(&[Taste::Cold]);

@@ -12,18 +12,26 @@ use crate::units::Moment;
 
 /// Longer than anything takes on a machine that is well.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Nobody knows when.
-const NEVER: Moment = Moment::from_nanos(u64::MAX);
 
 /// Since when nothing stands in the way of a node.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    /// Its disks and its program work as they should since then.
-    well: Moment,
+    /// Its disks are slow.
+    slow: bool,
+    /// Its disks may return errors.
+    faulty: bool,
+    /// Its disks and its program do what they should since then, or from then on.
+    steady: Moment,
     /// By volume: it has good data, is alone, and serves its clients since then.
     serves: Vec<Option<Moment>>,
     /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
     could_thaw: Option<Moment>,
+}
+
+impl Patience {
+    fn is_well(&self, long: impl Fn(Moment) -> bool) -> bool {
+        !self.slow && !self.faulty && long(self.steady)
+    }
 }
 
 impl Life {
@@ -31,20 +39,28 @@ impl Life {
     pub(super) fn ease(&mut self, action: Action) {
         let now = self.world.now();
         let after = |ms: u32| now.after(Duration::from_millis(u64::from(ms)));
-        let (host, well) = match action {
-            Action::Slow(host, factor) => (host, if factor > 1 { NEVER } else { now }),
+        let (host, steady) = match action {
             Action::Stall(host, ms) | Action::Pause(host, ms) => (host, after(ms)),
-            Action::DiskErrors { host, .. } => (host, NEVER),
-            Action::Boot(host) => (host, now.max(self.patience[host].well)),
+            Action::Slow(host, _) | Action::DiskErrors { host, .. } | Action::Mend(host) => (host, now),
+            Action::Boot(host) => (host, now),
             _ => return,
         };
-        self.patience[host].well = well.max(now);
+        let patience = &mut self.patience[host];
+        patience.steady = patience.steady.max(steady);
+        match action {
+            Action::Slow(_, factor) => patience.slow = factor > 1,
+            Action::DiskErrors { .. } => patience.faulty = true,
+            Action::Mend(_) => patience.faulty = false,
+            _ => {}
+        }
     }
 
     /// Everything is healed.
     pub(super) fn eased(&mut self) {
-        let well = self.world.now();
-        self.patience.iter_mut().for_each(|patience| patience.well = well);
+        let steady = self.world.now();
+        for patience in &mut self.patience {
+            *patience = Patience { steady, slow: false, faulty: false, ..std::mem::take(patience) };
+        }
     }
 
     /// The nodes show something else than before.
@@ -70,7 +86,7 @@ impl Life {
             let patience = &self.patience[program.host];
             let serves = patience.serves.get(usize::from(program.volume.0)).copied().flatten();
             let waits = program.waits_since().is_some_and(long);
-            if waits && long(patience.well) && serves.is_some_and(long) {
+            if waits && patience.is_well(long) && serves.is_some_and(long) {
                 return Err(format!(
                     "{} is alone with good data, and does not answer a client for {PATIENCE:?} (I8)",
                     program.host
@@ -78,7 +94,7 @@ impl Life {
             }
         }
         for (host, patience) in self.patience.iter().enumerate() {
-            if long(patience.well) && patience.could_thaw.is_some_and(long) {
+            if patience.is_well(long) && patience.could_thaw.is_some_and(long) {
                 return Err(format!(
                     "{host} has data of all volumes, and does not go on for {PATIENCE:?} (I8)"
                 ));

@@ -124,7 +124,8 @@ pub(super) fn suited(
     let after = &after[..random.below(after.len() as u64 + 1) as usize];
     let mut script = Script::new(&mut random, before);
     setup.be_one_primary();
-    script.cast(before.is_empty());
+    // Aimed faults may have come before it.
+    script.cast(before.is_empty() && seed % 8 >= 6);
     template(&mut script, &mut setup);
     script.act(Gap::Later, Action::Clients(Taste::All));
     let (mut plan, end) = (script.plan, script.at);

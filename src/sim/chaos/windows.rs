@@ -13,20 +13,26 @@ use super::workload::{Asked, Taste};
 pub(super) fn acked_while_it_waits(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     setup.set("protocol", "B");
-    setup.depth = setup.depth.max(3);
+    setup.depth = setup.depth.max(4);
     let (primary, other) = (script.primary, script.other);
-    script.clients(&[Taste::OnePlace]);
-    script.pause(50);
-    script.stall(Gap::Now, other, 400);
-    for _ in 0..2 + script.way(3) {
-        script.wait(Cue::Answered(Asked::Write), 100);
+    script.clients_write(&[Taste::OnePlace]);
+    let lost = script.way(4) > 0;
+    // A machine that is lost tells nobody: the peer's disk stands still until that has found it out by a ping.
+    let ms = if lost { 2_500 + script.way(1_500) } else { 1 + script.way(400) };
+    script.act(Gap::Now, Action::Stall(other, ms as u32));
+    for _ in 0..3 + script.way(3) {
+        script.wait(Cue::Answered(Asked::Write), 200);
     }
-    if script.way(3) > 0 {
+    if lost {
         script.lose(Gap::Now, primary);
+        script.wait(Cue::Lonely(other), 6_000);
+        script.admin(Gap::Now, other, Admin::Promote);
+        script.wait(Cue::Primary(other), 2_000);
+        script.boot(Gap::Soon, primary);
     } else {
         script.part(Gap::Now);
+        script.take_over();
     }
-    script.take_over();
     script.wait_for_peace();
 }
 
@@ -63,23 +69,28 @@ pub(super) fn full_sync_begins(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("protocol", "C");
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
-    script.clients_write(&[Taste::All, Taste::OnePlace]);
-    if script.way(2) == 0 {
-        script.jitter(20);
-    }
-    script.slow(other);
-    if script.way(2) == 0 {
-        script.slow(primary);
-    }
+    script.clients_write(&[Taste::Durable, Taste::OnePlace]);
+    let factor = 100 + script.way(100) as u32; // That its copy is no good gets to its disk late.
+    script.act(Gap::Now, Action::Slow(other, factor));
     let (asks, admin) =
         [(primary, Admin::InvalidateRemote), (other, Admin::Invalidate)][script.way(2) as usize];
     script.admin(Gap::Now, asks, admin);
-    script.wait(Cue::OnTheWay(asks, OnTheWay::Request), 500);
-    script.pause(30);
-    script.wait(Cue::Answered(Asked::Write), 300);
-    script.lose(Gap::Now, primary);
-    script.lose(Gap::Now, other);
-    script.other_returns_first();
+    script.wait(Cue::Doubtful(primary), 3_000); // The source prepares itself, for some 20 ms.
+    script.wait(Cue::Answered(Asked::Write), 15);
+    if script.way(4) == 0 {
+        script.lose(Gap::Now, primary);
+        script.lose(Gap::Now, other);
+    } else {
+        script.act(Gap::Now, Action::Kill(primary)); // Its cache survives, and with it the promise.
+        script.act(Gap::Now, Action::Kill(other));
+    }
+    script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    script.boot(Gap::Soon, other);
+    script.wait(Cue::Lonely(other), 500);
+    script.admin(Gap::Now, other, Admin::Promote); // Not by force: that would be a decision.
+    script.wait(Cue::Primary(other), 500);
+    script.boot(Gap::Later, primary);
+    script.wait_for_peace();
 }
 
 /// T38, W196: the node whose copy stays is asked first, and makes it durable; that goes at that moment, or fails.
