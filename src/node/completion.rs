@@ -170,7 +170,11 @@ impl Node {
         req.data = None;
         let (id, volume, hold, epoch) = (req.id, req.volume, req.hold, req.epoch);
         let destroyable = req.destroyable();
+        let elsewhere = ok && req.local == LocalLeg::None && req.net.ok;
         let closes = epoch == self.log.current_epoch();
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.marks.newer_elsewhere |= elsewhere;
+        }
         if destroyable {
             self.destroy(key); // The bits of a local-only write are set before its client hears of it (D35).
         }

@@ -216,12 +216,17 @@ impl Node {
         req.net.done = true;
         req.net.ok = !retry;
         req.postponed = retry;
-        let epoch = req.epoch;
+        let (epoch, extent) = (req.epoch, req.extent);
+        let mut refused = false;
         if let Some(v) = self.volumes.get_mut(&volume) {
             v.counters.pe = v.counters.pe.saturating_sub(1);
+            refused = !v.has_usable_disk(); // So is the write that it is to wait for, or was.
         }
         self.log.withdraw(epoch);
         self.check_request(key);
+        if retry && refused && !self.waits_for_peer(volume, extent) {
+            self.restart(key);
+        }
         for volume in self.volume_ids() {
             self.check_flushes(volume);
         }

@@ -31,7 +31,7 @@ impl Node {
             apv: u32::from(link.apv),
             state_sent: link.state_sent,
             negotiated: v.and_then(|v| v.negotiated).unwrap_or((Disk::Diskless, Disk::DUnknown)),
-            exposed_is_current: v.is_some_and(|v| v.exposed_uuid == v.uuids()[0]),
+            exposed_is_current: v.is_some_and(|v| v.exposed_uuid == v.uuids()[0] && !v.marks.newer_elsewhere),
             peer_refused: v.is_some_and(|v| v.marks.peer_refused),
         }
     }
@@ -157,6 +157,7 @@ impl Node {
         disk.set_flags(word);
         if new.disk >= Disk::Inconsistent && old.disk < Disk::Consistent && new.disk >= Disk::Consistent {
             v.exposed_uuid = current;
+            v.marks.newer_elsewhere = false;
         }
         if changed {
             self.mark_meta(volume);

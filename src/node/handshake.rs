@@ -351,7 +351,8 @@ impl Node {
             && let Some((disk, _)) = v.negotiated
         {
             // The peer had the data when the attach began, and lost its disk (S37.7).
-            if !is_acceptable(State { pdsk: peer_disk, ..ns }, v.exposed_uuid, v.uuids()[0]) {
+            let newer = v.marks.newer_elsewhere;
+            if !is_acceptable(State { pdsk: peer_disk, ..ns }, v.exposed_uuid, v.uuids()[0], newer) {
                 let text = unacceptable_text(v.exposed_uuid);
                 self.say(super::LogLevel::Error, Some(volume), text);
                 _ = self.force(volume, StateChange::disk(Disk::Failed));

@@ -296,7 +296,10 @@ impl Node {
         let State { conn, disk, pdsk, role, .. } = v.state;
         let diskless = disk < Disk::Inconsistent;
         let fresh = conn < Conn::Connected || pdsk == Disk::Diskless;
-        if fresh && diskless && role == Role::Primary && (v.exposed_uuid ^ current) & !1 != 0 {
+        let shows = |uuid: u64| (v.exposed_uuid ^ uuid) & !1 == 0;
+        // The generation of what only the peer has was lost on its way.
+        let known = shows(current) || (v.marks.newer_elsewhere && shows(bitmap));
+        if fresh && diskless && role == Role::Primary && !known {
             let text = format!("Can only connect to data with current UUID={:016X}", v.exposed_uuid);
             return self.refuse_peer(&text);
         }

@@ -192,6 +192,8 @@ pub(super) struct Marks {
     pub(super) al_suspended: bool,
     /// Unmirrored writes are not answered before the new generation is durable (T17).
     pub(super) hold_unmirrored: bool,
+    /// Clients were told of a write that only the peer's disk has, and the generation of that may not be known yet.
+    pub(super) newer_elsewhere: bool,
     /// The peer was Primary when the connection was lost.
     pub(super) peer_was_primary: bool,
     /// The peer's disk has refused a write that is done here, and is still called UpToDate: it is no copy (T17, T21).

@@ -173,7 +173,7 @@ impl Node {
         let Found { mut superblock, layout, offered, size } = found;
         let state = v.state;
         let current = superblock.uuids.current;
-        if !decide::is_acceptable(state, v.exposed_uuid, current) {
+        if !decide::is_acceptable(state, v.exposed_uuid, current, v.marks.newer_elsewhere) {
             return Err(Outcome::with(150, decide::unacceptable_text(v.exposed_uuid)));
         }
         let word = superblock.flags.bits();

@@ -69,11 +69,13 @@ pub fn decide(facts: &Facts) -> Decision {
 }
 
 /// Whether the data on this disk may be taken into use (step 7): where applications have seen data
-/// that is not here, they must not see this. `exposed` is `ed_uuid`, `current` the metadata's current UUID.
+/// that is not here, they must not see this. `exposed` is `ed_uuid`, `current` the metadata's current UUID. `newer`: the
+/// peer has newer data still, of whatever generation.
 #[must_use]
-pub fn is_acceptable(state: State, exposed: u64, current: u64) -> bool {
+pub fn is_acceptable(state: State, exposed: u64, current: u64, newer: bool) -> bool {
     let in_use = state.role == Role::Primary || state.peer == Role::Primary;
-    state.pdsk == Disk::UpToDate || exposed == 0 || !in_use || exposed & !1 == current & !1
+    let shown = exposed == 0 || exposed & !1 == current & !1;
+    state.pdsk == Disk::UpToDate || !in_use || (shown && !newer)
 }
 
 /// Log line of a disk that is not (step 7).
@@ -178,12 +180,14 @@ mod tests {
         // step 7
         let primary = State { role: Role::Primary, ..State::NEW };
         let connected = State { conn: Conn::Connected, pdsk: Disk::UpToDate, ..primary };
-        assert!(!is_acceptable(primary, 0x20, 0x30));
-        assert!(!is_acceptable(State { peer: Role::Primary, ..State::NEW }, 0x20, 0x30));
-        assert!(is_acceptable(primary, 0x21, 0x20));
-        assert!(is_acceptable(primary, 0, 0x30));
-        assert!(is_acceptable(connected, 0x20, 0x30));
-        assert!(is_acceptable(State::NEW, 0x20, 0x30));
+        assert!(!is_acceptable(primary, 0x20, 0x30, false));
+        assert!(!is_acceptable(State { peer: Role::Primary, ..State::NEW }, 0x20, 0x30, false));
+        assert!(is_acceptable(primary, 0x21, 0x20, false));
+        assert!(is_acceptable(primary, 0, 0x30, false));
+        assert!(is_acceptable(connected, 0x20, 0x30, false));
+        assert!(is_acceptable(State::NEW, 0x20, 0x30, false));
+        assert!(!is_acceptable(primary, 0x21, 0x20, true));
+        assert!(is_acceptable(connected, 0x21, 0x20, true));
         assert_eq!(unacceptable_text(0x20), "Can only attach to data with current UUID=0000000000000020");
     }
 }

@@ -482,3 +482,24 @@ fn a_full_sync_is_not_forgotten_with_bits_that_could_not_be_written() {
     world.step_until(|world| world.hosts[1].state().contains("Diskless"));
     assert!(noted(&world, 1).flags.contains(MetaFlags::FULL_SYNC), "{:?}", world.hosts[1].began);
 }
+
+/// S31, S37.7: the peer's ack is here, and the generation that the peer made for what only it has is lost on its way: the
+/// old disk is not taken for the newest, nor the peer's for another one.
+#[test]
+fn what_only_the_peer_has_is_known_before_its_generation_is() {
+    let mut world = World::synced(plain());
+    world.write(0, 3, 1);
+    world.settle();
+    let data = world.hosts[0].node.link().data.unwrap();
+    world.hosts[0].ends.get_mut(&data).unwrap().held = true;
+    assert!(world.command(0, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.write(0, 3, 7);
+    world.cut();
+    refuses_its_disk(&mut world);
+    world.join();
+    assert_eq!(world.read(0, 3), 7, "{}", world.logs());
+    world.reattach(0);
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}

@@ -248,3 +248,25 @@ fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
         );
     }
 }
+
+/// D180: what it is to wait for was refused, as the disk is gone: it goes again at once.
+#[test]
+fn a_write_that_is_to_go_again_does_not_wait_for_one_that_was_refused() {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let other = 1 - resolver;
+    world.hold(other, true);
+    let first = world.submit(resolver, blocks(4, 1, 1));
+    let second = world.submit(other, blocks(4, 2, 2));
+    world.deliver_all();
+    assert!(world.command(other, Command::Detach { volume: VOLUME, force: true }).is_success());
+    let data = world.hosts[other].node.link().data.unwrap();
+    world.hosts[other].ends.get_mut(&data).unwrap().held = false;
+    world.deliver_all();
+    assert_eq!(world.reply(other, second), None, "its fate is not known yet");
+    world.hold(other, false);
+    world.settle();
+    assert_eq!(world.reply(resolver, first), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.reply(other, second), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.hosts[resolver].disk[4 * 4096], 2);
+}

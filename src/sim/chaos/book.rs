@@ -249,7 +249,8 @@ impl Book {
             let (own, peer) = (&self.views[node], &self.views[1 - node]);
             let was_in = std::mem::replace(&mut self.let_in[node], own.is_connected());
             self.let_in[node] &= was_in || peer.is_connected();
-            let serves = own.is_primary() || (was_in && peer.is_primary());
+            let made_it = node == host && new_generation && before.is_primary(); // As the peer's copy was given up (A9).
+            let serves = made_it || own.is_primary() || (was_in && peer.is_primary());
             let alone = !own.is_whole() || (node == host && new_generation);
             self.written[node] |= serves && alone && own.is_good();
         }

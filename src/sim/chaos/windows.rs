@@ -410,9 +410,11 @@ pub(super) fn source_lost_unheard(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace]);
-    script.jitter(80);
+    let late = 150 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
     script.admin(Gap::Now, other, Admin::Invalidate);
-    script.wait(Cue::Doubtful(primary), 500);
+    script.wait(Cue::Doubtful(primary), 2_000);
+    script.act(Gap::Now, Action::Jitter(0)); // What is said now is soon there, but on the socket of the answer.
     script.pause(60);
     script.admin(Gap::Now, primary, Admin::Detach { force: true });
     script.wait(Cue::Unfit(primary), 300);
@@ -467,18 +469,19 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
     script.pause(20);
     script.admin(Gap::Now, primary, Admin::SuspendIo);
     script.wait(Cue::Frozen(primary), 300);
-    script.pause(100);
+    for _ in 0..2 + script.way(6) {
+        script.wait(Cue::Answered(Asked::Write), 300); // The peer writes over it.
+    }
     if script.way(3) > 0 {
         script.admin(Gap::Now, other, Admin::Detach { force: true });
         script.wait(Cue::Unfit(other), 300);
     }
     script.act(Gap::Later, Action::Break);
     script.wait(Cue::Lonely(other), 3_000);
-    script.wait(Cue::Answered(Asked::Write), 5_000);
-    script.pause(500);
-    if script.way(2) == 0 {
-        script.clients(&[Taste::Nothing]);
+    for _ in 0..1 + script.way(4) {
+        script.wait(Cue::Answered(Asked::Write), 2_000);
     }
+    script.clients(&[Taste::Nothing, Taste::All]);
     script.admin(Gap::Soon, primary, Admin::ResumeIo);
     script.admin(Gap::Later, other, Admin::Attach);
     script.wait_for_peace();
