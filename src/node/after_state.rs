@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::effect::LogLevel;
-use super::state::{Conn, Disk, Role, State, StateChange};
+use super::state::{Conn, Disk, Role, State, StateChange, flags};
 use super::volume::Volume;
 use super::worker::Work;
 use crate::units::VolumeId;
@@ -52,6 +52,9 @@ impl Node {
             return; // The peer may be lost again by now.
         }
         v.marks.crashed_primary = false;
+        if let Some(disk) = v.disk.as_deref_mut() {
+            disk.set_flags(disk.flags() & !flags::CRASHED_PRIMARY); // It would say so after the next crash.
+        }
         if !being_made && std::mem::take(&mut v.marks.new_uuid_due) {
             v.marks.hold_unmirrored = false;
         }

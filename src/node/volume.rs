@@ -335,6 +335,9 @@ impl Volume {
         if became(shows_peer) && !self.marks.peer_refused {
             self.show_peer_data();
         }
+        if became(|s| s.conn == Conn::WFBitMapT) {
+            self.marks.crashed_primary = false; // What it alone has is given up for the peer's.
+        }
         self.marks.peer_refused &= new.pdsk == Disk::UpToDate && new.conn >= Conn::Connected;
         if became(meets_disk) {
             self.marks.target_unheard = false; // The UUIDs have told.

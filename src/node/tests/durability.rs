@@ -503,3 +503,28 @@ fn what_only_the_peer_has_is_known_before_its_generation_is() {
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
 }
+
+/// A2, rule 40: a crash as Primary that is history does not outlast the next one, which would make an old disk the source:
+/// neither when both disks are in sync, nor when the peer's data were chosen.
+#[test]
+fn a_crash_as_primary_is_forgotten_on_disk_when_it_is_history() {
+    for chosen in [false, true] {
+        let mut world = World::synced(plain());
+        if !chosen {
+            assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success());
+        }
+        world.hosts[1].node.volumes.get_mut(&VOLUME).unwrap().marks.crashed_primary = true;
+        world.cut();
+        assert!(noted(&world, 1).flags.contains(MetaFlags::CRASHED_PRIMARY));
+        if chosen {
+            world.write(0, 3, 7);
+            world.cut = false;
+            world.step_until(|world| world.hosts[1].state().starts_with("WF") && world.bits(1) > 0);
+            world.cut();
+            assert!(world.hosts[1].state().contains("Outdated/"), "{}", world.logs());
+        } else {
+            world.join();
+        }
+        assert!(!noted(&world, 1).flags.contains(MetaFlags::CRASHED_PRIMARY), "{chosen}\n{}", world.logs());
+    }
+}
