@@ -83,6 +83,7 @@ impl Before {
         let attached = attach::decide(&attach::Facts {
             flags: word,
             counts_bits: uuids.bitmap != 0,
+            was_primary: uuids.current & 1 != 0,
             role: Role::Secondary,
             susp_nod: false,
             pdsk: Disk::DUnknown,

@@ -1,4 +1,4 @@
-//! Steps in which the recordings themselves went wrong, or differ.
+//! Steps in which the recordings themselves went wrong, or differ, or in which the kernel does less than it could.
 
 use super::scenario::{Recorded, Tags};
 
@@ -16,6 +16,10 @@ const INTERRUPTED: &str = "resync/target-forced";
 
 /// Why a difference is none: the recordings differ there themselves.
 pub(crate) const HOW_FAR: &str = "how far a resync got before it was interrupted is a race";
+
+/// Why a difference is none (A2): the kernel takes the mark off the disk with the next change of state, and believes it
+/// should it crash before.
+pub(crate) const CRASH_FORGOTTEN: &str = "that a crash as Primary is history is on the disk at once";
 
 /// Whether a block that node b was to have from node a may be there or not.
 pub(crate) fn is_unfinished(id: &str, recorded: &Tags, seen: &Tags) -> bool {

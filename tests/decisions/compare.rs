@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::allowed::{HOW_FAR, is_unfinished};
+use super::allowed::{CRASH_FORGOTTEN, HOW_FAR, is_unfinished};
 use super::scenario::{After, Recorded, Scenario, Tags};
 use super::stage::Stage;
 
@@ -58,7 +58,13 @@ impl Judge {
         for recorded in alternatives {
             let recorded = with_earlier(&recorded, recorded_a, recorded_b);
             let mut names = self.names.clone();
-            match compare_one(&recorded, &seen, step.step.text(0), !self.allowed.is_empty(), &mut names) {
+            match compare_one(
+                &recorded,
+                &seen,
+                step.step.text(0),
+                self.allowed.contains(&WHO_REFUSES),
+                &mut names,
+            ) {
                 Ok(allowed) => {
                     self.names = names;
                     self.allowed.extend(allowed);
@@ -130,8 +136,11 @@ fn compare_one(
     if !swapped && (&recorded.a, &recorded.b) != (&seen.a, &seen.b) {
         return Err("states differ".into());
     }
-    for (recorded, seen) in [(&recorded.gi_a, &seen.gi_a), (&recorded.gi_b, &seen.gi_b)] {
-        compare_generation(recorded.as_deref(), seen.as_deref(), names)?;
+    let mut forgotten = false;
+    let generations = [(&recorded.gi_a, &seen.gi_a, &seen.a), (&recorded.gi_b, &seen.gi_b, &seen.b)];
+    for (recorded, seen, state) in generations {
+        let in_sync = state.as_deref().is_some_and(|state| state.ends_with(" UpToDate/UpToDate"));
+        forgotten |= compare_generation(recorded.as_deref(), seen.as_deref(), in_sync, names)?;
     }
     let begins = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);
     let handlers = [
@@ -143,7 +152,8 @@ fn compare_one(
             return Err("handlers differ".into());
         }
     }
-    Ok((swapped || other_code).then_some(WHO_REFUSES))
+    let refuses = (swapped || other_code).then_some(WHO_REFUSES);
+    Ok(refuses.or(forgotten.then_some(CRASH_FORGOTTEN)))
 }
 
 /// Whether two nodes that do not get together differ only in which of them goes on trying.
@@ -179,21 +189,24 @@ fn is_other_code(recorded: &Value, seen: &Value, command: &str) -> bool {
             .all(|(recorded, seen)| recorded == seen || (either(recorded) && either(seen)))
 }
 
-/// Compares UUIDs, by the names they have, and flags.
+/// Compares UUIDs, by the names they have, and flags. `in_sync`: both disks are UpToDate. Whether one of them shows a
+/// crash that the other has forgotten.
 fn compare_generation(
     recorded: Option<&str>,
     seen: Option<&str>,
+    in_sync: bool,
     names: &mut BTreeMap<String, u64>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let (Some(recorded), Some(seen)) = (recorded, seen) else {
-        return if recorded == seen { Ok(()) } else { Err("metadata only here or there".into()) };
+        return if recorded == seen { Ok(false) } else { Err("metadata only here or there".into()) };
     };
     let (Some((patterns, flags)), Some((uuids, seen_flags))) =
         (recorded.split_once(' '), seen.split_once(' '))
     else {
         return Err("no flags".into());
     };
-    if flags != seen_flags {
+    let forgotten = in_sync && flags.strip_suffix('1').is_some_and(|rest| seen_flags == format!("{rest}0"));
+    if flags != seen_flags && !forgotten {
         return Err(format!("flags differ: {flags} recorded, {seen_flags} seen"));
     }
     for (slot, (pattern, uuid)) in patterns.split(':').zip(uuids.split(':')).enumerate() {
@@ -205,7 +218,7 @@ fn compare_generation(
             return Err(format!("UUID {slot} is not {pattern} (of {patterns})"));
         }
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 /// Whether a value may have this name; a new name is given to it.

@@ -180,6 +180,7 @@ impl Node {
         let decided = decide::decide(&decide::Facts {
             flags: word,
             counts_bits: superblock.uuids.bitmap != 0,
+            was_primary: current & 1 != 0,
             role: state.role,
             susp_nod: state.susp_nod,
             pdsk: state.pdsk,

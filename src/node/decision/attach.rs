@@ -9,6 +9,8 @@ pub struct Facts {
     pub flags: u32,
     /// There is a bitmap UUID: the bits count from an older generation, or from a sync UUID.
     pub counts_bits: bool,
+    /// The current UUID is that of a Primary (S52).
+    pub was_primary: bool,
     /// The own role at this moment.
     pub role: Role,
     /// I/O is suspended for want of data at this moment.
@@ -57,10 +59,10 @@ pub fn decide(facts: &Facts) -> Decision {
     };
     Decision {
         crashed_primary,
-        // Not of one whose peer had no disk, and was Primary: that has it to this day.
+        // Not of a Secondary whose peer had no disk, and was Primary: that has it to this day.
         target_unheard: has(flags::CONNECTED_IND)
             && facts.counts_bits
-            && (peer_outdated || !has(flags::PRIMARY_IND)),
+            && (peer_outdated || facts.was_primary || !has(flags::PRIMARY_IND)),
         use_degr_wfc: !primary && has(flags::PRIMARY_IND) && !has(flags::CONNECTED_IND),
         full_sync: has(flags::FULL_SYNC) || (crashed_primary && has(flags::AL_DISABLED)),
         disk,
@@ -93,6 +95,7 @@ mod tests {
         Facts {
             flags,
             counts_bits: false,
+            was_primary: false,
             role: Role::Secondary,
             susp_nod: false,
             pdsk: Disk::DUnknown,
@@ -112,6 +115,9 @@ mod tests {
         ] {
             assert_eq!(decide(&Facts { counts_bits, ..with(flags) }).target_unheard, unheard);
         }
+        // Its I/O was frozen when it lost the target: no generation was made.
+        let frozen = with(flags::CONNECTED_IND | flags::PRIMARY_IND);
+        assert!(decide(&Facts { counts_bits: true, was_primary: true, ..frozen }).target_unheard);
     }
 
     #[test]

@@ -258,7 +258,9 @@ impl Book {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
-        if self.has_given_up(host) && before.is_good() && self.bereft[1 - host] {
+        // With pass_on a disk that failed is written on, and is the target of the one that is still called good.
+        let spoiled = self.faulty[host] && view.disk == "Inconsistent" && !view.is_target();
+        if (spoiled || self.has_given_up(host)) && before.is_good() && self.bereft[1 - host] {
             self.oracle.gives_up(host, 1 - host); // Both copies failed, that of the peer first.
         }
         if self.has_given_up(host) && self.loses_what_was_on_its_way(setup, host, before) {
