@@ -252,7 +252,9 @@ impl Book {
             let made_it = node == host && new_generation && before.is_primary(); // As the peer's copy was given up (A9).
             let serves = made_it || own.is_primary() || (was_in && peer.is_primary());
             let alone = !own.is_whole() || (node == host && new_generation);
-            self.written[node] |= serves && alone && own.is_good();
+            // It may have lost its own copy just then, too.
+            let good = own.is_good() || (made_it && before.is_good());
+            self.written[node] |= serves && alone && good;
         }
         if view.disk == "Diskless" && before.disk != "Diskless" {
             self.diskless[host] = true;
