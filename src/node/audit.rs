@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::Node;
+use super::peer_write::Stage;
 use super::request::extent_of;
 use super::tickets::Purpose;
 use super::volume::Volume;
@@ -12,8 +13,8 @@ use crate::units::{AlExtent, Extent};
 
 impl Node {
     /// Checks every count that is kept against what it counts: references of the activity log, whose slots
-    /// hold no number twice (I15), ranges that are held, of which no two writes overlap (I23, I29), and the
-    /// counters of what is under way (I36). Between two inputs all of that holds.
+    /// hold no number twice (I15), ranges that are held, of which no two writes overlap (I23, I29), the order of
+    /// epochs (I21), and the counters of what is under way (I36). Between two inputs all of that holds.
     ///
     /// # Errors
     /// What does not.
@@ -22,7 +23,20 @@ impl Node {
             let verdict = self.audit_activity(v).and_then(|()| self.audit_requests(v));
             verdict.and_then(|()| self.audit_counters(v)).map_err(|why| format!("volume {}: {why}", v.id))?;
         }
-        Ok(())
+        self.audit_epochs()
+    }
+
+    /// No write of the peer is on the disk before all of its earlier epochs have ended.
+    fn audit_epochs(&self) -> Result<(), String> {
+        let ios = || self.link().peer_ios.values();
+        let newest = ios().filter(|io| io.stage == Stage::Started).filter_map(|io| io.epoch).max();
+        let oldest = ios().filter_map(|io| io.epoch).min();
+        match newest.zip(oldest) {
+            Some((newest, oldest)) if oldest < newest => {
+                Err(format!("a write of {newest:?} began before all of {oldest:?} have ended (I21)"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The activity log is referenced by every live request that was found hot, and by nothing else (I15).
