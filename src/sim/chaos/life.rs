@@ -285,6 +285,7 @@ impl Life {
                 copies: book.certain_copies(host, &self.setup),
                 good: book.good_copies(host, self.world.now()),
                 own_good: view.is_good(),
+                peer_sound: !book.faulty[1 - host],
                 written: self.setup.is_synchronous(),
                 sectors: view.sectors,
                 two_primaries: self.setup.two_primaries,

@@ -121,6 +121,8 @@ pub(super) struct Facts {
     pub(super) good: Option<Good>,
     /// The disk of the program's node is good.
     pub(super) own_good: bool,
+    /// The disks of the other node return no errors.
+    pub(super) peer_sound: bool,
     /// The peer's disk has a write before that is answered, not only its program.
     pub(super) written: bool,
     /// The size of the device in sectors.
@@ -294,14 +296,19 @@ impl Program {
             account
                 .push(format!("{} is answered {}: {kind}, error {}", self.host, answer.cookie, answer.error));
         }
+        let host = self.host;
+        let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
         if answer.error != 0 {
             if let Kind::Write { id, .. } = kind {
                 oracle.failed(id); // It may be there or not.
             }
-            return Ok(());
+            let peer_could = matches!(kind, Kind::Read { .. }) && facts.peer_sound && got_it(&(1 - host));
+            return if peer_could {
+                Err(format!("a read at {host} fails, and the peer is there with good data (I25, D45)"))
+            } else {
+                Ok(())
+            };
         }
-        let host = self.host;
-        let got_it = |copy: &HostId| then[*copy].is_some() && then[*copy] == facts.copies[*copy];
         let on_disk = |copy: &HostId| *copy == host || facts.written;
         let copies = [0, 1].into_iter().filter(got_it).filter(on_disk);
         self.count(&kind);
