@@ -96,8 +96,7 @@ impl<'a> Record<'a> {
             || {
                 names = self.names.clone();
                 let earlier = std::mem::replace(&mut found, self.snapshot(title, &mut names));
-                let is_wanted = |wanted: &String| past_forgotten(wanted) == past_forgotten(&found);
-                let settled = wanted.as_ref().map_or(earlier == found, is_wanted);
+                let settled = wanted.as_ref().map_or(earlier == found, |wanted| is_as_wanted(wanted, &found));
                 // What was logged and has not arrived yet counts as well.
                 let is_all = || {
                     self.nodes.iter().for_each(|node| _ = node.whole_log());
@@ -169,14 +168,15 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A step without the mark of a crash as Primary (the last flag) where both disks are UpToDate: the kernel takes it off the
-/// disk with the next change of state, urbd at once (A2).
-fn past_forgotten(step: &str) -> String {
-    let forget = |line: &str| match line.strip_suffix('1') {
-        Some(rest) if line.contains(" UpToDate/UpToDate ") => format!("{rest}0\n"),
-        _ => format!("{line}\n"),
+/// Whether a step is as it was recorded. A node may have forgotten a crash as Primary (the last flag) where both disks are
+/// UpToDate: the kernel takes it off the disk with the next change of state, urbd at once (A2).
+fn is_as_wanted(wanted: &str, found: &str) -> bool {
+    let forgotten = |line: &str| {
+        let rest = line.strip_suffix('1').filter(|_| line.contains(" UpToDate/UpToDate "))?;
+        Some(format!("{rest}0"))
     };
-    step.lines().map(forget).collect()
+    let fits = |(wanted, found): (&str, &str)| wanted == found || forgotten(wanted).as_deref() == Some(found);
+    wanted.lines().count() == found.lines().count() && wanted.lines().zip(found.lines()).all(fits)
 }
 
 /// Names for UUIDs, in order of appearance.

@@ -5,6 +5,7 @@ use super::giving_up::peer_detaches_unheard;
 use super::*;
 use crate::config::options::Protocol;
 use crate::meta::superblock::MetaFlags;
+use crate::node::state::{Disk, StateChange};
 
 fn protocol(protocol: Protocol) -> NetOptions {
     NetOptions { protocol, ..plain() }
@@ -472,8 +473,7 @@ fn a_full_sync_is_not_forgotten_with_bits_that_could_not_be_written() {
     world.hosts[1].keeps = writes_bits;
     world.input(1, Input::Command { id: CommandId(999), command: Command::Invalidate { volume: VOLUME } });
     world.step_until(|world| !world.hosts[1].kept.is_empty());
-    let detach = Command::Detach { volume: VOLUME, force: true };
-    world.input(1, Input::Command { id: CommandId(998), command: detach });
+    world.hosts[1].node.force(VOLUME, StateChange::disk(Disk::Failed)); // As after a read that failed.
     world.hosts[1].fails = |device, op| {
         let bits = device == Device::Meta && matches!(op, DiskOp::Write { fua: false, .. });
         bits.then_some(DiskFault::Os(5))

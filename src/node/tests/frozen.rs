@@ -107,16 +107,23 @@ fn a_demotion_does_not_wait_for_the_barrier_ack_of_a_peer_that_is_gone() {
     assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
 }
 
-/// I7: nothing is answered while I/O is suspended, and each request once.
-#[test]
-fn a_write_survives_an_outage_while_an_administrator_holds_io() {
+/// A write that the peer has not acked when an administrator suspends I/O, and the link breaks and is there again.
+fn frozen_over_an_outage() -> (World, u64) {
     let mut world = World::synced(plain());
     world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
     let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
     assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
     world.cut();
     world.release(1);
     world.join();
+    (world, write)
+}
+
+/// I7: nothing is answered while I/O is suspended, and each request once.
+#[test]
+fn a_write_survives_an_outage_while_an_administrator_holds_io() {
+    let (mut world, write) = frozen_over_an_outage();
     assert_eq!(world.reply(0, write), None);
     let before = world.now;
     assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
@@ -433,13 +440,7 @@ fn a_promotion_fences_although_the_nodes_are_about_to_meet() {
 /// D173: what was sent on an earlier connection is no request that this peer does not answer.
 #[test]
 fn a_frozen_request_does_not_drop_the_next_connection() {
-    let mut world = World::synced(plain());
-    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { .. });
-    let write = world.submit(0, write_of(3, 7));
-    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
-    world.cut();
-    world.release(1);
-    world.join();
+    let (mut world, write) = frozen_over_an_outage();
     world.run_for(Duration::from_secs(300));
     let connected = world.hosts[0].log.iter().filter(|line| line.contains("-> WFReportParams")).count();
     assert_eq!(connected, 4, "{}", world.logs()); // Twice, of the volume and of the link.

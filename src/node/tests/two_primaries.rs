@@ -96,6 +96,20 @@ fn writes_that_were_to_go_again_end_when_the_connection_is_lost() {
     }
 }
 
+/// A write of one node that the other one has, and that is done on its own disk, but frozen by an administrator of these
+/// nodes.
+fn frozen_write(world: &mut World, host: usize, count: u64, frozen: &[usize]) -> u64 {
+    world.hosts[host].keeps = writes_data;
+    let write = world.submit(host, blocks(3, count, 1));
+    world.deliver_all();
+    for frozen in frozen {
+        assert!(world.command(*frozen, Command::SuspendIo { volume: VOLUME }).is_success());
+    }
+    world.release(host);
+    world.settle();
+    write
+}
+
 /// D179, I26: what the peer had acked before the connection was lost it wrote before what it sends on the next one. That is
 /// no rival of it, and an administrator who lets frozen I/O go on does not send the old write over the new one.
 #[test]
@@ -103,12 +117,7 @@ fn a_frozen_write_that_the_peer_had_does_not_take_the_place_of_a_later_one() {
     for frozen in 0..2 {
         let mut world = both_primary();
         let other = 1 - frozen;
-        world.hosts[frozen].keeps = writes_data;
-        let old = world.submit(frozen, blocks(3, 1, 1));
-        world.deliver_all();
-        assert!(world.command(frozen, Command::SuspendIo { volume: VOLUME }).is_success());
-        world.release(frozen);
-        world.settle();
+        let old = frozen_write(&mut world, frozen, 1, &[frozen]);
         assert!(world.command(other, Command::Detach { volume: VOLUME, force: true }).is_success());
         world.settle();
         world.cut();
@@ -193,12 +202,7 @@ fn any_order_of_packets_and_disks_leaves_both_disks_equal() {
 #[test]
 fn what_a_peer_may_have_lost_is_not_settled_by_a_part_of_it() {
     let mut world = World::synced(NetOptions { allow_two_primaries: true, ..plain() });
-    world.hosts[0].keeps = writes_data;
-    world.submit(0, blocks(3, 2, 1));
-    world.deliver_all();
-    assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
-    world.release(0);
-    world.settle();
+    frozen_write(&mut world, 0, 2, &[0]);
     world.cut();
     world.hosts[1].disk[3 * 4096..5 * 4096].fill(0);
     world.join();
@@ -217,14 +221,7 @@ fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
     for frozen in 0..2 {
         let mut world = both_primary();
         let other = 1 - frozen;
-        world.hosts[frozen].keeps = writes_data;
-        let old = world.submit(frozen, blocks(3, 1, 1));
-        world.deliver_all();
-        for host in 0..2 {
-            assert!(world.command(host, Command::SuspendIo { volume: VOLUME }).is_success());
-        }
-        world.release(frozen);
-        world.settle();
+        let old = frozen_write(&mut world, frozen, 1, &[0, 1]);
         world.cut();
         world.join();
         assert!(world.command(other, Command::ResumeIo { volume: VOLUME }).is_success());
