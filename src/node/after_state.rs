@@ -46,11 +46,12 @@ impl Node {
     /// lost while I/O was frozen, be it frozen still.
     fn after_both_up_to_date(&mut self, volume: VolumeId, old: State, new: State) {
         let both = |s: State| s.disk == Disk::UpToDate && s.pdsk == Disk::UpToDate;
-        let being_made = self.is_generation_due(volume);
-        let Some(v) = self.volumes.get_mut(&volume) else { return };
-        if !entered(old, new, both) || !both(v.state) {
-            return; // The peer may be lost again by now.
+        if !entered(old, new, both) {
+            return;
         }
+        let being_made = self.is_generation_due(volume);
+        // The peer may be lost again by now.
+        let Some(v) = self.volumes.get_mut(&volume).filter(|v| both(v.state)) else { return };
         v.marks.crashed_primary = false;
         if let Some(disk) = v.disk.as_deref_mut() {
             disk.set_flags(disk.flags() & !flags::CRASHED_PRIMARY); // It would say so after the next crash.

@@ -18,20 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Patience {
     /// Its disks are slow.
     slow: bool,
-    /// Its disks may return errors.
-    faulty: bool,
     /// Its disks and its program do what they should since then, or from then on.
     steady: Moment,
     /// By volume: it has good data, is alone, and serves its clients since then.
     serves: Vec<Option<Moment>>,
     /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
     could_thaw: Option<Moment>,
-}
-
-impl Patience {
-    fn is_well(&self, long: impl Fn(Moment) -> bool) -> bool {
-        !self.slow && !self.faulty && long(self.steady)
-    }
 }
 
 impl Life {
@@ -41,17 +33,13 @@ impl Life {
         let after = |ms: u32| now.after(Duration::from_millis(u64::from(ms)));
         let (host, steady) = match action {
             Action::Stall(host, ms) | Action::Pause(host, ms) => (host, after(ms)),
-            Action::Slow(host, _) | Action::DiskErrors { host, .. } | Action::Mend(host) => (host, now),
-            Action::Boot(host) => (host, now),
+            Action::Slow(host, _) | Action::Mend(host) | Action::Boot(host) => (host, now),
             _ => return,
         };
         let patience = &mut self.patience[host];
         patience.steady = patience.steady.max(steady);
-        match action {
-            Action::Slow(_, factor) => patience.slow = factor > 1,
-            Action::DiskErrors { .. } => patience.faulty = true,
-            Action::Mend(_) => patience.faulty = false,
-            _ => {}
+        if let Action::Slow(_, factor) = action {
+            patience.slow = factor > 1;
         }
     }
 
@@ -59,7 +47,7 @@ impl Life {
     pub(super) fn eased(&mut self) {
         let steady = self.world.now();
         for patience in &mut self.patience {
-            *patience = Patience { steady, slow: false, faulty: false, ..std::mem::take(patience) };
+            (patience.slow, patience.steady) = (false, steady);
         }
     }
 
@@ -82,11 +70,15 @@ impl Life {
             return Ok(());
         };
         let long = |since: Moment| since.since(Moment::default()) < before;
+        let is_well = |host: HostId| {
+            let Patience { slow, steady, .. } = self.patience[host];
+            !slow && !self.books.iter().any(|book| book.faulty[host]) && long(steady)
+        };
         for program in &self.programs {
             let patience = &self.patience[program.host];
             let serves = patience.serves.get(usize::from(program.volume.0)).copied().flatten();
             let waits = program.waits_since().is_some_and(long);
-            if waits && patience.is_well(long) && serves.is_some_and(long) {
+            if waits && is_well(program.host) && serves.is_some_and(long) {
                 return Err(format!(
                     "{} is alone with good data, and does not answer a client for {PATIENCE:?} (I8)",
                     program.host
@@ -94,7 +86,7 @@ impl Life {
             }
         }
         for (host, patience) in self.patience.iter().enumerate() {
-            if patience.is_well(long) && patience.could_thaw.is_some_and(long) {
+            if is_well(host) && patience.could_thaw.is_some_and(long) {
                 return Err(format!(
                     "{host} has data of all volumes, and does not go on for {PATIENCE:?} (I8)"
                 ));

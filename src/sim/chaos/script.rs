@@ -188,11 +188,17 @@ impl<'a> Script<'a> {
 
     /// What returns of both: the other one first, and it is the only one for a while.
     pub(super) fn other_returns_first(&mut self) {
-        let (primary, other) = (self.primary, self.other);
         self.act(Gap::Now, Action::Join);
+        self.other_returns(true);
+    }
+
+    /// The other one returns and takes over, by force perhaps, which is a decision that excuses what is lost by it; then
+    /// the first does.
+    pub(super) fn other_returns(&mut self, may_force: bool) {
+        let (primary, other) = (self.primary, self.other);
         self.boot(Gap::Soon, other);
         self.wait(Cue::Lonely(other), 500);
-        let force = self.way(4) == 0;
+        let force = may_force && self.way(4) == 0;
         self.admin(Gap::Now, other, if force { Admin::ForcePromote } else { Admin::Promote });
         self.wait(Cue::Primary(other), 500);
         self.boot(Gap::Later, primary);

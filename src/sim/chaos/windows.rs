@@ -85,12 +85,7 @@ pub(super) fn full_sync_begins(script: &mut Script<'_>, setup: &mut Setup) {
         script.act(Gap::Now, Action::Kill(other));
     }
     script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
-    script.boot(Gap::Soon, other);
-    script.wait(Cue::Lonely(other), 500);
-    script.admin(Gap::Now, other, Admin::Promote); // Not by force: that would be a decision.
-    script.wait(Cue::Primary(other), 500);
-    script.boot(Gap::Later, primary);
-    script.wait_for_peace();
+    script.other_returns(false);
 }
 
 /// T38, W196: the node whose copy stays is asked first, and makes it durable; that goes at that moment, or fails.
@@ -305,12 +300,7 @@ pub(super) fn half_told_of_a_failed_disk(script: &mut Script<'_>, setup: &mut Se
     script.act(Gap::Now, Action::Kill(other)); // Its cache survives: all that it had acked is there.
     script.act(Gap::Now, Action::Mend(other));
     script.act(Gap::Now, Action::Join);
-    script.boot(Gap::Soon, other);
-    script.wait(Cue::Lonely(other), 500);
-    script.admin(Gap::Now, other, Admin::Promote);
-    script.wait(Cue::Primary(other), 500);
-    script.boot(Gap::Later, primary);
-    script.wait_for_peace();
+    script.other_returns(false);
 }
 
 /// T17, I8: I/O is frozen as one volume has no data when the peer is lost, and goes on without it: the other volume's
@@ -394,12 +384,7 @@ pub(super) fn refused_while_that_is_noted(script: &mut Script<'_>, setup: &mut S
     script.act(Gap::Now, Action::Kill(primary));
     script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
     script.act(Gap::Now, Action::Mend(other));
-    script.boot(Gap::Soon, other);
-    script.wait(Cue::Lonely(other), 500);
-    script.admin(Gap::Now, other, Admin::Promote);
-    script.wait(Cue::Primary(other), 500);
-    script.boot(Gap::Later, primary);
-    script.wait_for_peace();
+    script.other_returns(false);
 }
 
 /// S31, S37.7: the source of a full sync that was asked for loses its disk, and its peer hears of that before it hears that
