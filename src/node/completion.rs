@@ -350,6 +350,7 @@ impl Node {
     /// Frozen I/O goes on with a peer that did not restart (S26, A4, A5; D80). What was answered is
     /// there; what was not is sent once more; what has no good copy starts anew (T35).
     pub(super) fn resend_requests(&mut self) {
+        let mut awaited = false; // By a write of the peer (D180).
         for key in self.log.keys() {
             let Some(req) = self.log.get_mut(key).filter(|req| req.net.lost) else { continue };
             let v = self.volumes.get(&req.volume);
@@ -365,17 +366,20 @@ impl Node {
             // Of one that was for the peer alone the disk that is here by now would never hear.
             let one_copy = req.kind.is_write() && req.local == LocalLeg::None;
             let again = mirrored && !(one_copy && has_disk);
-            req.net = NetLeg { used: true, pending: again, done: !again, ..NetLeg::default() };
+            req.net = NetLeg { used: true, pending: again, done: !again, again, ..NetLeg::default() };
             if again {
                 self.log.requeue(key);
                 self.resend(key);
             } else {
-                self.release_withheld(key); // No ack of it comes any more (T8).
+                awaited |= self.release_withheld(key) && !mirrored; // No ack of it comes any more (T8).
             }
         }
         self.flushes_follow_resent_writes();
         self.restart_failed_requests();
         self.recheck_requests();
+        if awaited {
+            self.lose_link(Conn::NetworkFailure, "a write that the peer waits for does not go to it again");
+        }
     }
 
     /// The bitmap is about to be sent, while I/O may still be frozen: what was answered and not confirmed by

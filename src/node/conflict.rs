@@ -104,20 +104,19 @@ impl Node {
         })
     }
 
-    /// Own writes to these sectors that the peer had acked when the connection was lost while I/O was frozen: the peer, which
-    /// writes there now, had them before. They are no rivals of this write, and do not go out again, over it. What it does
-    /// not cover of them, a peer that may have restarted may have lost.
+    /// Own writes to these sectors that were sent when the connection was lost while I/O was frozen: what the peer had of them
+    /// it had before what it writes there now. They are no rivals of this write, and do not go out again, over it. What it
+    /// does not cover of them the peer may lack, if it had not acked it or may have restarted.
     pub(super) fn settle_overwritten(&mut self, volume: VolumeId, extent: Extent) {
         let mirrored = self.volumes.get(&volume).is_some_and(|v| v.state.mirrors_writes());
         let trusted = !self.may_lose_what_it_acked(volume);
-        let had = self
-            .own_writes(volume, extent)
-            .filter(|(_, req)| req.net.lost && req.net.ok && (trusted || extent.contains(req.extent)));
+        let is_there = |req: &Req| extent.contains(req.extent) || (req.net.ok && trusted);
+        let had = self.own_writes(volume, extent).filter(|(_, req)| req.net.lost && is_there(req));
         let keys: Vec<ReqKey> = had.map(|(key, _)| key).collect();
         for key in keys {
             if let Some(req) = self.log.get_mut(key) {
                 // A disk that the peer lost meanwhile does not count (T10).
-                req.net = NetLeg { lost: false, done: true, ok: mirrored, ..req.net };
+                req.net = NetLeg { lost: false, pending: false, done: true, ok: mirrored, ..req.net };
             }
             self.check_request(key);
         }
@@ -125,7 +124,8 @@ impl Node {
 
     /// As the resolver, refuses a write of the peer that overlaps own ones (D179, W147). Whether it
     /// did: such a write is not executed. One that the peer has answered is no rival: the peer wrote
-    /// later than that, and its write only waits until ours is on the local disk.
+    /// later than that, and its write only waits until ours is on the local disk. One that the peer may have had
+    /// before the connection was lost takes no later write's place.
     pub(super) fn refuse_conflicting(
         &mut self,
         volume: VolumeId,
@@ -136,19 +136,20 @@ impl Node {
             return false;
         }
         let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending || req.net.lost);
-        let mine: Vec<(ReqKey, Extent, LocalLeg)> =
-            unanswered.map(|(key, req)| (key, req.extent, req.local)).collect();
+        // The peer answers its client then: what takes the write's place has to be on a good disk, if its own is none.
+        let peer_has_it = self.volumes.get(&volume).is_some_and(|v| v.state.pdsk == Disk::UpToDate);
+        let takes_its_place = |req: &Req| {
+            let stays = peer_has_it || req.local == LocalLeg::Done { ok: true };
+            req.extent.contains(extent) && stays && !req.net.lost && !req.net.again
+        };
+        let mine: Vec<(ReqKey, Extent, bool)> =
+            unanswered.map(|(key, req)| (key, req.extent, takes_its_place(req))).collect();
         let Some(&(_, first, _)) = mine.first() else { return false };
         if first != extent {
             let text = format!("concurrent writes: own {first}, the peer's {extent}");
             self.say(LogLevel::Warn, Some(volume), text);
         }
-        // The peer answers its client then: what takes the write's place has to be on a good disk, if its own is none.
-        let peer_has_it = self.volumes.get(&volume).is_some_and(|v| v.state.pdsk == Disk::UpToDate);
-        let takes_its_place = |(_, own, local): &(ReqKey, Extent, LocalLeg)| {
-            own.contains(extent) && (peer_has_it || matches!(local, LocalLeg::Done { ok: true }))
-        };
-        let covered = mine.iter().any(takes_its_place);
+        let covered = mine.iter().any(|(.., takes_its_place)| *takes_its_place);
         let packet = if covered { Packet::Superseded } else { Packet::RetryWrite };
         // The peer's request leaves its log for good only once it has written ours (T8): its epoch is
         // not acked before.
@@ -160,17 +161,19 @@ impl Node {
         true
     }
 
-    /// An own write was answered by the peer: epochs that waited for that go on (T8).
-    pub(super) fn release_withheld(&mut self, key: ReqKey) {
+    /// An own write was answered by the peer: epochs that waited for that go on (T8). Whether some did.
+    pub(super) fn release_withheld(&mut self, key: ReqKey) -> bool {
         if self.link().withheld.is_empty() {
-            return;
+            return false;
         }
         let released: Vec<EpochKey> =
             self.link_mut().withheld.extract_if(.., |(own, _)| *own == key).map(|(_, epoch)| epoch).collect();
+        let some = !released.is_empty();
         for epoch in released {
             self.link_mut().epochs.finished(epoch);
             self.try_epochs(false);
         }
+        some
     }
 
     /// The connection is gone: no answer comes to the own writes that epochs of the peer's waited for,

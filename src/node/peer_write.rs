@@ -92,7 +92,8 @@ impl Node {
         };
         let overlaps_own = v.ranges.written(extent);
         if !v.has_usable_disk() {
-            return self.refuse_peer_write(volume, &write, data.as_ref().map_or(0, |d| d.len() as u32));
+            let size = data.as_ref().map_or(0, |d| d.len() as u32);
+            return self.refuse_peer_write(volume, &write, extent, size);
         }
         if overlaps_own {
             self.settle_overwritten(volume, extent);
@@ -150,14 +151,16 @@ impl Node {
         self.try_epochs(true);
     }
 
-    /// No disk to write to: say so at once; the write counts in its epoch (D50, W127).
-    fn refuse_peer_write(&mut self, volume: VolumeId, write: &WritePacket, size: u32) {
+    /// No disk to write to: say so at once; the write counts in its epoch (D50, W127). An own one that it made wait goes
+    /// again (D180).
+    fn refuse_peer_write(&mut self, volume: VolumeId, write: &WritePacket, extent: Extent, size: u32) {
         self.link_mut().epochs.refused();
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let seq = v.next_seq();
         let ack = BlockAck { sector: write.sector, block_id: write.block_id, size, seq };
         self.send_meta(volume, Packet::NegAck(ack));
         self.try_epochs(false);
+        self.peer_write_left(volume, extent);
     }
 
     /// Sends an ack about `extent`.

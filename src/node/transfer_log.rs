@@ -69,6 +69,8 @@ pub(super) struct NetLeg {
     /// The connection it was sent on is gone, and I/O was frozen then: what the peer made of it
     /// is decided when I/O goes on.
     pub(super) lost: bool,
+    /// It was sent once more then, and the peer may have had it before.
+    pub(super) again: bool,
 }
 
 /// Which copies of a write are good.

@@ -246,6 +246,106 @@ fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
     }
 }
 
+/// A write of one node that is on both disks, and not acked when the connection is lost: I/O is frozen on both, and on a new
+/// connection goes on at the other one only, whose clients read it.
+fn frozen_without_its_ack(world: &mut World, host: usize, count: u64) -> u64 {
+    world.hold(host, true);
+    let write = world.submit(host, blocks(3, count, 1));
+    world.deliver_all();
+    for host in 0..2 {
+        assert!(world.command(host, Command::SuspendIo { volume: VOLUME }).is_success());
+    }
+    world.cut();
+    world.join();
+    assert!(world.command(1 - host, Command::ResumeIo { volume: VOLUME }).is_success());
+    assert_eq!(world.read(1 - host, 3), 1);
+    write
+}
+
+/// D179, I25: what a client of the other node has seen already is not the later one of two writes.
+#[test]
+fn a_frozen_write_that_the_peer_may_have_had_does_not_take_the_place_of_a_later_one() {
+    for (frozen, crossing) in [(0, false), (1, false), (0, true), (1, true)] {
+        let mut world = both_primary();
+        let old = frozen_without_its_ack(&mut world, frozen, 1);
+        world.hold(frozen, crossing); // It is on its way when the old one goes again.
+        let new = world.submit(1 - frozen, blocks(3, 1, 2));
+        world.deliver_all();
+        assert_eq!(
+            world.reply(1 - frozen, new).is_some(),
+            !crossing,
+            "it waits for nobody\n{}",
+            world.logs()
+        );
+        let command = Command::ResumeIo { volume: VOLUME };
+        world.input(frozen, Input::Command { id: CommandId(999), command });
+        world.hold(frozen, false);
+        world.settle();
+        for (host, write) in [(frozen, old), (1 - frozen, new)] {
+            assert_eq!(world.reply(host, write), Some(Ok(None)), "{frozen} {crossing}\n{}", world.logs());
+        }
+        world.assert_equal_disks();
+        assert_eq!(world.hosts[frozen].disk[3 * 4096], 2, "{frozen} {crossing}\n{}", world.logs());
+    }
+}
+
+/// The resolver has a frozen write of two blocks that the peer may have had, and that one a write of the first of them, which
+/// is to go behind it. The resolver and both writes.
+fn frozen_beside_one_that_waits() -> (World, usize, [u64; 2]) {
+    let mut world = both_primary();
+    let old = frozen_without_its_ack(&mut world, 1, 2);
+    assert!(world.hosts[1].node.link().resolver);
+    let new = world.submit(0, blocks(3, 1, 2));
+    world.settle();
+    assert_eq!(world.reply(0, new), None, "{}", world.logs());
+    (world, 1, [old, new])
+}
+
+/// D179: the same where the later one does not cover it.
+#[test]
+fn a_write_of_a_part_waits_for_the_frozen_one_that_goes_again() {
+    let (mut world, resolver, [old, new]) = frozen_beside_one_that_waits();
+    assert!(world.command(resolver, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(resolver, old), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.reply(1 - resolver, new), Some(Ok(None)), "{}", world.logs());
+    world.assert_equal_disks();
+    assert_eq!([3, 4].map(|block: usize| world.hosts[resolver].disk[block * 4096]), [2, 1]);
+}
+
+/// D180, D181: the frozen one does not go again, as the peer has no disk any more.
+#[test]
+fn a_write_does_not_wait_for_a_frozen_one_that_does_not_go_again() {
+    let (mut world, resolver, [old, new]) = frozen_beside_one_that_waits();
+    assert!(world.command(1 - resolver, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.settle();
+    assert!(world.command(resolver, Command::ResumeIo { volume: VOLUME }).is_success());
+    world.settle();
+    assert_eq!(world.reply(resolver, old), Some(Ok(None)), "{}", world.logs());
+    assert!(world.reply(1 - resolver, new).is_some(), "{}", world.logs());
+}
+
+/// D180: what it is to wait for comes when the disk is gone, and is refused.
+#[test]
+fn a_write_that_waits_for_one_of_the_peers_goes_again_when_that_is_refused() {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let other = 1 - resolver;
+    world.hold(other, true);
+    let first = world.submit(resolver, blocks(4, 1, 1));
+    let second = world.submit(other, blocks(4, 2, 2));
+    world.deliver_all();
+    let meta = world.hosts[other].node.link().meta.unwrap();
+    world.hosts[other].ends.get_mut(&meta).unwrap().held = false;
+    world.deliver_all();
+    assert!(world.command(other, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.hold(other, false);
+    world.settle();
+    assert_eq!(world.reply(resolver, first), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.reply(other, second), Some(Ok(None)), "{}", world.logs());
+    assert_eq!(world.hosts[resolver].disk[4 * 4096], 2);
+}
+
 /// D180: what it is to wait for was refused, as the disk is gone: it goes again at once.
 #[test]
 fn a_write_that_is_to_go_again_does_not_wait_for_one_that_was_refused() {

@@ -6,6 +6,7 @@ use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
 use crate::config::options::Protocol;
+use crate::node::steps::Step;
 
 /// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
 pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
@@ -279,6 +280,9 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
 /// I2, D30: the only disk is the peer's, and it cannot take what the peer has received.
 pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
+    if script.way(4) == 0 {
+        return peer_gives_up_the_only_copy(script, setup);
+    }
     setup.set("protocol", if script.way(4) > 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
     let (primary, other) = (script.primary, script.other);
@@ -294,6 +298,30 @@ pub(super) fn peer_refuses_the_only_copy(script: &mut Script<'_>, setup: &mut Se
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
+    script.admin(Gap::Later, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// D47: the only disk is the peer's, and that is given up while reads are on their way to it.
+fn peer_gives_up_the_only_copy(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("on-io-error", "detach");
+    setup.depth = setup.depth.max(6);
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::OnePlace]);
+    script.admin(Gap::Soon, primary, Admin::Detach { force: false });
+    script.wait(Cue::Unfit(primary), 300);
+    script.act(Gap::Now, Action::Jitter(60));
+    let factor = 100 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(other, factor)); // It takes a while to let go of its disk.
+    script.wait(Cue::Amid(other, Step::PeerRead), 300);
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, other, Admin::Detach { force: true });
+    } else {
+        let meta = script.way(2) == 0;
+        script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind: DiskError::Write, times: 1 });
+    }
+    script.wait(Cue::Unfit(other), 500);
+    script.admin(Gap::Later, other, Admin::Attach);
     script.admin(Gap::Later, primary, Admin::Attach);
     script.wait_for_peace();
 }

@@ -5,7 +5,7 @@
 //!  Resource ── Input ──► Watched ──► Node          answers: one for each request, none while frozen (I7)
 //!     ▲                   │ ▲ │                    tap: epochs, barriers and acks (I19, I20, I22)
 //!     └───── Effect ──────┘ │ └── Node::audit      complaints: what it says of the other node (I22, I24)
-//!                           └─── Effect ── Node
+//!                           └─── Effect ── Node  reads: from good disks only; what fails is marked (D46, D47)
 //! ```
 //!
 //! The world asks for [`Watched::wrong`] whenever it has looked after a resource.
@@ -13,10 +13,12 @@
 mod answers;
 mod complaints;
 mod journal;
+mod reads;
 mod tap;
 
 use answers::Answers;
 pub use journal::Journal;
+use reads::Reads;
 use tap::Tap;
 
 use crate::daemon::resource::Core;
@@ -35,6 +37,7 @@ pub struct Watched {
     node: Node,
     answers: Answers,
     tap: Tap,
+    reads: Reads,
     /// I/O was suspended before the last input, and is after it.
     frozen: bool,
     inputs: u32,
@@ -48,8 +51,8 @@ impl Watched {
     /// `corrupts`: block data may change on their way, and it may say so.
     #[must_use]
     pub fn new(node: Node, journal: Option<Journal>, corrupts: bool) -> Self {
-        let (answers, tap) = (Answers::default(), Tap::default());
-        Self { node, answers, tap, frozen: false, inputs: 0, corrupts, journal, wrong: None }
+        let (answers, tap, reads) = (Answers::default(), Tap::default(), Reads::default());
+        Self { node, answers, tap, reads, frozen: false, inputs: 0, corrupts, journal, wrong: None }
     }
 
     /// The core.
@@ -133,9 +136,12 @@ impl Core for Watched {
         }
         let verdict = self.hears(&input);
         self.note(verdict);
+        self.reads.hears(&self.node, &input);
         let frozen = self.node.is_suspended();
         self.node.handle(now, input);
         self.frozen = frozen && self.node.is_suspended();
+        let verdict = self.reads.heard(&self.node);
+        self.note(verdict);
         self.inputs += 1;
         if self.inputs >= AUDIT_EVERY {
             self.inputs = 0;
@@ -149,7 +155,7 @@ impl Core for Watched {
         if let Some(journal) = &self.journal {
             journal.wants(&effect);
         }
-        let verdict = self.wants(&effect);
+        let verdict = self.wants(&effect).and_then(|()| self.reads.wants(&effect));
         self.note(verdict);
         Some(effect)
     }
