@@ -1,13 +1,12 @@
 use std::time::Duration;
 
+use super::chaos::{apply_al, create_md};
 use super::client::{Client, Wish};
 use super::disk::SimDisk;
 use super::events::HostId;
 use super::random::Random;
 use super::world::World;
 use crate::config::options::{DiskOptions, NetOptions, ResourceOptions};
-use crate::meta::layout::{Layout, Placement, Striping};
-use crate::meta::superblock::Superblock;
 use crate::node::command::{Command, Outcome};
 use crate::units::VolumeId;
 
@@ -17,8 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn disk() -> SimDisk {
     let disk = SimDisk::zeroed("/dev/false", DISK_BYTES);
-    let layout = Layout::new(Placement::Internal, DISK_BYTES as u64 / 512, Striping::DEFAULT).unwrap();
-    disk.write_at(layout.superblock_byte(), &Superblock::just_created(4096).encode(&layout)).unwrap();
+    create_md(&disk);
     disk
 }
 
@@ -241,6 +239,48 @@ fn a_primary_of_one_volume_that_cannot_fence_waits_with_all_of_them() {
     let mixed = ["Connected Secondary/Secondary UpToDate/UpToDate"; 2];
     reaches(&mut world, VOLUME, IN_SYNC);
     reaches(&mut world, VolumeId(1), mixed);
+}
+
+/// S46: the suspension is that of all volumes, and so are the generations that it held back.
+#[test]
+fn resume_io_makes_the_generations_of_all_volumes() {
+    let mut world = synced_volumes(5, 2, &DiskOptions::default());
+    let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
+    let before = uuids(&mut world, 0);
+    command(&mut world, 0, Command::SuspendIo { volume: VOLUME });
+    world.cut();
+    let cookies = clients.each_mut().map(|client| write(&mut world, client, 5, 7));
+    let alone = |world: &mut World| states(world)[0].starts_with("WFConnection");
+    assert!(world.run_until(LIMIT, alone), "{:?}", states(&mut world));
+    assert_eq!(uuids(&mut world, 0), before, "it is due, and not made");
+    command(&mut world, 0, Command::ResumeIo { volume: VOLUME });
+    for (client, cookie) in clients.iter_mut().zip(cookies) {
+        assert_eq!(world.answer(client, cookie, LIMIT).unwrap().error, 0);
+    }
+    let after = uuids(&mut world, 0);
+    assert!(before.iter().zip(&after).all(|(before, after)| before[0] != after[0]), "{after:x?}");
+}
+
+/// A4, A5: one volume has its data at the peer, and the other one gets its own disk back.
+#[test]
+fn io_that_had_no_data_goes_on_when_each_volume_has_some_again() {
+    let mut world = synced_volumes(6, 2, &DiskOptions::default());
+    let mut options = ResourceOptions::default();
+    options.set("on-no-data-accessible", Some("suspend-io")).unwrap();
+    command(&mut world, 0, Command::ChangeResourceOptions { options: Box::new(options) });
+    let mut client = world.open(0, VOLUME).unwrap();
+    let detach = |volume, force| Command::Detach { volume: VolumeId(volume), force };
+    command(&mut world, 0, detach(1, false));
+    command(&mut world, 1, detach(0, true));
+    command(&mut world, 0, detach(0, true));
+    let cookie = write(&mut world, &mut client, 5, 7);
+    assert!(world.answer(&mut client, cookie, LIMIT).is_none(), "no disk has it");
+    assert_eq!(world.status(0).unwrap().suspended, ["no-data"]);
+    apply_al(&world.disk(0, 0).unwrap()).unwrap();
+    let attach = world.start_attach(0, VOLUME, DiskOptions::default()).unwrap();
+    let attached = world.finish(&attach, LIMIT).unwrap();
+    assert!(attached.is_success(), "{attached:?}");
+    assert_eq!(world.answer(&mut client, cookie, LIMIT).unwrap().error, 0, "{:?}", states(&mut world));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Both nodes are Primary and write to the same sectors (datapath.md section 11).
 
 use super::*;
+use crate::node::link::Features;
 
 /// Two primaries in sync.
 fn both_primary() -> World {
@@ -244,6 +245,28 @@ fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
             world.logs()
         );
     }
+}
+
+/// T1, D80: the other node is Primary as well, and has lost nothing that a resync brought when it is met again; so it is
+/// when this one leaves by command.
+#[test]
+fn what_a_resync_brought_to_another_primary_is_trusted_after_a_disconnect() {
+    let mut world = World::synced(NetOptions { allow_two_primaries: true, ..plain() });
+    world.cut();
+    world.write(0, 3, 7);
+    world.cut = false;
+    world.step_until(|world| world.hosts[0].state().starts_with("WFBitMapS"));
+    world.hosts[0].node.link_mut().features = Features(13); // A kernel.
+    world.settle();
+    assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
+    world.settle();
+    for host in 0..2 {
+        assert!(world.command(host, Command::SuspendIo { volume: VOLUME }).is_success());
+    }
+    assert!(world.command(0, Command::Disconnect { force: true }).is_success());
+    world.connect(0);
+    world.settle();
+    assert_eq!(world.states(), ["Connected Primary/Primary UpToDate/UpToDate"; 2], "{}", world.logs());
 }
 
 /// A write of one node that is on both disks, and not acked when the connection is lost: I/O is frozen on both, and on a new

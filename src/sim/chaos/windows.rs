@@ -68,6 +68,9 @@ pub(super) fn full_sync_begins(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     setup.set("protocol", "C");
     setup.volumes = 1;
+    if script.way(2) == 0 {
+        return source_begins_alone(script);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::Durable, Taste::OnePlace]);
     let factor = 100 + script.way(100) as u32; // That its copy is no good gets to its disk late.
@@ -85,6 +88,39 @@ pub(super) fn full_sync_begins(script: &mut Script<'_>, setup: &mut Setup) {
         script.act(Gap::Now, Action::Kill(other));
     }
     script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    script.other_returns(false);
+}
+
+/// T40, I35: the source has begun and the target has not: it never hears that it may, or nothing of it gets to its disk.
+/// The source goes on alone and is lost, and the other one returns as if nothing had been.
+fn source_begins_alone(script: &mut Script<'_>) {
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    let unheard = script.way(2) == 0;
+    if unheard {
+        script.jitter(20); // The answer is on its way for a while.
+        script.admin(Gap::Now, other, Admin::Invalidate);
+        script.wait(Cue::Doubtful(primary), 3_000); // It answers at this moment, and begins some 25 ms later.
+        script.act(Gap::Now, Action::Cut); // Not a break: they would meet again at once.
+    } else {
+        let factor = 100 + script.way(100) as u32; // That its copy is no good gets to its disk late,
+        script.act(Gap::Now, Action::Slow(other, factor));
+        let (asks, admin) =
+            [(primary, Admin::InvalidateRemote), (other, Admin::Invalidate)][script.way(2) as usize];
+        script.admin(Gap::Now, asks, admin);
+        script.wait(Cue::Doubtful(primary), 3_000);
+        script.act(Gap::Now, Action::Stall(other, 1_000)); // ... or never.
+        script.wait(Cue::OnTheWay(primary, OnTheWay::SyncUuid), 500); // The source has begun.
+        script.act(Gap::Now, Action::Kill(other)); // Its cache survives: all that it had acked is there.
+    }
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Write), 2_000);
+    script.clients(&[Taste::Nothing]); // What the other one writes would hide what is lost.
+    script.act(Gap::Now, Action::Kill(primary)); // Its cache survives, and with it the promise.
+    if unheard {
+        script.wait(Cue::Lonely(other), 5_000); // Before the link is whole: the answer would still arrive.
+    }
+    script.act(Gap::Now, Action::Join);
     script.other_returns(false);
 }
 

@@ -1,5 +1,5 @@
-//! What disks are read for: a node serves the other one only from a disk that is UpToDate (D47), and a block
-//! that it could not read for a client of its own is marked from then on, for a resync to rewrite it (D46).
+//! What disks are read for: a node serves the other one only from a disk that is UpToDate (D47), and marks what it could
+//! not read for a client of its own, for a resync to rewrite it (D46).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,11 +27,14 @@ impl Reads {
         if let Input::DiskDone { ticket, result } = input {
             let read = self.under_way.remove(ticket);
             let of_client = || node.step_of_operation(*ticket) == Some(Step::OwnRead);
-            self.failed = read.filter(|_| result.is_err() && of_client());
+            // A disk that is given up takes no marks any more.
+            let failed =
+                |volume: VolumeId| result.is_err() && of_client() && disk_of(node, volume) != "Failed";
+            self.failed = read.filter(|(volume, _)| failed(*volume));
         } else if let Input::Packet { volume, packet, .. } = input {
             match packet {
                 Packet::Protocol(_) => self.to_refuse.clear(), // A new connection.
-                Packet::DataRequest(request) if !has_good_disk(node, *volume) => {
+                Packet::DataRequest(request) if disk_of(node, *volume) != "UpToDate" => {
                     self.to_refuse.insert(request.block_id.0);
                 }
                 _ => {}
@@ -81,9 +84,10 @@ impl Reads {
     }
 }
 
-/// Whether the volume's disk is UpToDate.
-fn has_good_disk(node: &Node, volume: VolumeId) -> bool {
-    node.status().volumes.iter().any(|v| v.volume == volume.0 && v.disk == "UpToDate")
+/// The state of the volume's disk; nothing if there is no such volume.
+fn disk_of(node: &Node, volume: VolumeId) -> String {
+    let status = node.status();
+    status.volumes.into_iter().find(|v| v.volume == volume.0).map(|v| v.disk).unwrap_or_default()
 }
 
 #[cfg(test)]
