@@ -65,6 +65,8 @@ pub enum Wish<'a> {
         offset: u64,
         /// So many bytes.
         len: u32,
+        /// They are durable when that is answered.
+        durable: bool,
     },
     /// Make all writes that were answered durable.
     Flush,
@@ -100,7 +102,9 @@ impl Client {
             Wish::WriteDurably { offset, data } => (FUA, 1, offset, data.len() as u32, data),
             Wish::Flush => (0, 3, 0, 0, &[]),
             Wish::Trim { offset, len } => (0, 4, offset, len, &[]),
-            Wish::WriteZeroes { offset, len } => (0, 6, offset, len, &[]),
+            Wish::WriteZeroes { offset, len, durable } => {
+                (if durable { FUA } else { 0 }, 6, offset, len, &[])
+            }
         };
         if kind == 0 {
             self.reads.push((cookie, len as usize));

@@ -92,17 +92,17 @@ impl Life {
         }
     }
 
-    /// The disk of a machine that is down is replaced by a new one, while the other node has good data.
+    /// The disk of a machine that is down is replaced by a new one, or by the one that was there before, while the other
+    /// node has good data.
     fn replace_disk(&mut self, host: HostId, number: usize) {
         let count = self.books.len();
         // Nor while that is asked to give them up.
         let quiet = self.pending[1 - host].is_none() && self.world.on_the_way() == 0;
         let book = &mut self.books[number % count];
         if !self.world.is_up(host) && quiet && book.views[1 - host].disk == "UpToDate" {
-            self.world.add_disk(host, book.volume.0, self.setup.new_disk());
-            book.oracle.blank(host);
-            book.replaced[host] = true;
-            self.blank[host] = true;
+            let old = book.changes_disk(&self.world, host);
+            self.blank[host] = old.is_none();
+            self.world.add_disk(host, book.volume.0, old.unwrap_or_else(|| self.setup.new_disk()));
         }
     }
 

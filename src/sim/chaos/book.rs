@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::disk::SimDisk;
 use super::super::events::HostId;
 use super::super::world::World;
-use super::coverage::Coverage;
+use super::coverage::{Coverage, generation};
 use super::oracle::{Oracle, Snapshot};
 use super::setup::Setup;
 use super::view::View;
@@ -46,8 +46,10 @@ pub(super) struct Book {
     bereft: [bool; 2],
     /// This machine's program was killed, with what it had received and, without protocol C, was counted on.
     shed: [bool; 2],
-    /// Its disk was replaced by a new one, once.
+    /// Its disk is a new one, or was.
     pub(super) replaced: [bool; 2],
+    /// The disk that was replaced last.
+    drawer: [Option<OldDisk>; 2],
     /// It had no disk for a while, and the copies were not the same since.
     diskless: [bool; 2],
     /// The administrator last gave its disk up in good order, with the peer's copy made sure of (T38).
@@ -67,6 +69,17 @@ pub(super) struct Book {
     /// He did so while the peer was not there to say that it has as good a one.
     given_up: [bool; 2],
     pub(super) coverage: Coverage,
+}
+
+/// A disk that was taken out of a machine.
+#[derive(Debug)]
+struct OldDisk {
+    disk: SimDisk,
+    /// What it had to have, and what held of it then.
+    must: Snapshot,
+    written: bool,
+    crashed_primary: bool,
+    killed_primary: bool,
 }
 
 /// A node was asked to give up a good copy in good order.
@@ -115,6 +128,7 @@ impl Book {
             bereft: [false; 2],
             shed: [false; 2],
             replaced: [false; 2],
+            drawer: Default::default(),
             diskless: [false; 2],
             detached: [false; 2],
             pledge: None,
@@ -134,6 +148,33 @@ impl Book {
             Some(disk) => disk,
             None => unreachable!("each machine was given one"),
         }
+    }
+
+    /// The disk of a machine that is down is taken out. In its place comes the one that was taken out before, if the other
+    /// node's is of a generation that followed it, and in the middle of nothing: else nobody could tell that this one is older
+    /// than the one which that is about (rule 51). Or a new one: `None`.
+    pub(super) fn changes_disk(&mut self, world: &World, host: HostId) -> Option<SimDisk> {
+        let [_, bitmap, followed @ ..] = self.views[1 - host].uuids.map(|uuid| uuid & !1);
+        let followed = |uuid: u64| bitmap == 0 && followed.contains(&uuid);
+        let is_older = |old: &mut OldDisk| generation(&old.disk).is_some_and(followed);
+        if let Some(old) = self.drawer[host].take_if(is_older) {
+            self.oracle.comes_back(host, old.must);
+            self.written[host] = old.written;
+            self.written[1 - host] = true; // What it has since then.
+            self.crashed_primary[host] = old.crashed_primary;
+            self.killed_primary[host] = old.killed_primary;
+            return Some(old.disk);
+        }
+        self.drawer[host] = Some(OldDisk {
+            disk: self.disk(world, host),
+            must: self.oracle.snapshot(host),
+            written: self.written[host],
+            crashed_primary: self.crashed_primary[host],
+            killed_primary: self.killed_primary[host],
+        });
+        self.oracle.blank(host);
+        self.replaced[host] = true;
+        None
     }
 
     /// Which copies a write of this node is on before its client hears of it; the peer's may only be in the

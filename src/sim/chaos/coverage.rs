@@ -198,6 +198,11 @@ fn as_attached(disk: &SimDisk) -> Option<Knowledge> {
     Some(Knowledge { uuids, marks: Marks::OnDisk(bits) })
 }
 
+/// The data generation of a disk that is not attached, if it can be read.
+pub(super) fn generation(disk: &SimDisk) -> Option<u64> {
+    as_attached(disk).map(|knowledge| knowledge.uuids[0] & !1)
+}
+
 /// A device as the tools would leave it, which stays as it is.
 struct Overlay<'a> {
     under: &'a Device,

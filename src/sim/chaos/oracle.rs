@@ -216,6 +216,12 @@ impl Oracle {
         self.copies[host].clear();
     }
 
+    /// A copy is the one again that had to have this.
+    pub fn comes_back(&mut self, host: HostId, then: Snapshot) {
+        self.drops(host);
+        self.copies[host] = then;
+    }
+
     /// A copy was made the same as the other one; what that had to have when this began is durable. If they have
     /// `parted` before the end, nothing else is there for sure.
     pub fn synced(&mut self, source: HostId, target: HostId, began: &Snapshot, parted: bool) {

@@ -39,7 +39,7 @@ pub enum Action {
     },
     /// A machine starts, and brings the resource up.
     Boot(HostId),
-    /// The disk of a machine that is down is replaced by a new one (F7).
+    /// The disk of a machine that is down is replaced by a new one, or by the one before that (F7).
     Replace(HostId),
     /// The next so many operations of this kind fail on a device (F3).
     DiskErrors {

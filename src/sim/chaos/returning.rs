@@ -11,6 +11,9 @@ use super::workload::{Asked, Taste};
 /// M48: a new disk is lost again before anything else made its bits durable; the good one may be, too.
 pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
+    if script.way(3) == 0 {
+        return old_disk_put_back(script);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::Cold]);
     script.pause(100);
@@ -31,6 +34,38 @@ pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
         script.boot(Gap::Later, primary);
     }
     script.wait_for_peace();
+}
+
+/// F7, S64: a disk is replaced, and put back when the new one has long been in sync.
+fn old_disk_put_back(script: &mut Script<'_>) {
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::All, Taste::Cold, Taste::OnePlace]);
+    script.pause(100);
+    script.lose(Gap::Soon, other);
+    script.wait(Cue::Lonely(primary), 5_000);
+    script.wait(Cue::Answered(Asked::Write), 500); // Of a generation that the old one does not know.
+    script.act(Gap::Soon, Action::Replace(other));
+    script.boot(Gap::Now, other);
+    script.wait(Cue::Whole, 8_000);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(4) == 0 {
+        script.admin(Gap::Soon, other, Admin::Disconnect { force: false });
+        script.wait(Cue::Lonely(primary), 500);
+        script.wait(Cue::Answered(Asked::Write), 200);
+    }
+    script.lose(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Replace(other));
+    if script.way(4) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Later, primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
+    if script.way(2) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.take_over();
+        script.wait_for_peace();
+    }
 }
 
 /// S90, I35: the Primary loses its disk while the other one is away and nobody has noticed; then it writes through a
@@ -108,6 +143,9 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Durable]);
+    if script.way(4) == 0 {
+        return old_copy_comes_back(script);
+    }
     if script.way(2) == 0 {
         script.jitter(80); // What is said on one of the two sockets may come long before what is on the other.
         script.admin(Gap::Now, other, Admin::Detach { force: true });
@@ -130,6 +168,47 @@ pub(super) fn only_copy_given_up(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.wait(Cue::Answered(Asked::Write), 3_000);
     script.admin(Gap::Soon, primary, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// S31, I25: the other disk has refused what clients were told is done, and what that node says of itself comes late; the
+/// only copy is lost before, and the old one comes back: nobody is shown that.
+fn old_copy_comes_back(script: &mut Script<'_>) {
+    let (primary, other) = (script.primary, script.other);
+    script.clients(&[Taste::Nothing]);
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 100); // Until nothing is on its way to the other one.
+    }
+    let late = 200 + script.way(50) as u32; // Less than a ping may take.
+    script.act(Gap::Now, Action::Jitter(late));
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(other), 300);
+    script.wait(Cue::OnTheWay(other, OnTheWay::State), 20);
+    script.act(Gap::Now, Action::Jitter(0)); // What is said now is soon there, but on the socket of the state.
+    script.clients(&[Taste::All, Taste::Cold]);
+    for _ in 0..2 + script.way(4) {
+        script.wait(Cue::Answered(Asked::Write), 50); // Refused there, and of a new generation.
+    }
+    script.clients(&[Taste::Nothing]); // What is written later would hide what is lost.
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    if script.way(2) == 0 {
+        script.act(Gap::Soon, Action::Kill(other)); // Its power would be an excuse: both copies failed.
+        script.wait(Cue::Lonely(primary), 5_000);
+        script.boot(Gap::Soon, other);
+    } else {
+        script.act(Gap::Soon, Action::Cut);
+        script.wait(Cue::Lonely(other), 5_000);
+        script.wait(Cue::Lonely(primary), 5_000);
+        script.admin(Gap::Now, other, Admin::Attach); // Alone, it may.
+        script.wait(Cue::Obeyed(other), 500);
+        script.act(Gap::Soon, Action::Join);
+    }
+    script.wait(Cue::OnTheWay(other, OnTheWay::State), 5_000); // They meet.
+    script.clients(&[Taste::All]);
+    script.wait(Cue::Whole, 1_500); // It does not come: the clients have time to read.
+    script.admin(Gap::Now, primary, Admin::Attach);
+    script.admin(Gap::Soon, primary, Admin::Connect);
     script.wait_for_peace();
 }
 

@@ -92,6 +92,9 @@ impl Setup {
             let _ = net.set("max-buffers", Some("32"));
         }
         let (separate_meta, fences) = (pick(70), pick(70));
+        if pick(15) {
+            let _ = net.set("use-rle", Some("no"));
+        }
         Self {
             net,
             disk,

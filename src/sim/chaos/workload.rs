@@ -249,8 +249,11 @@ impl Program {
                 if random.below(2) == 0 {
                     (world.ask(client, Wish::Trim { offset, len }), Kind::Trim)
                 } else {
-                    let wish = Wish::WriteZeroes { offset, len };
-                    (world.ask(client, wish), Kind::Write { id, durable: false })
+                    let durable = id.is_multiple_of(4);
+                    (
+                        world.ask(client, Wish::WriteZeroes { offset, len, durable }),
+                        Kind::Write { id, durable },
+                    )
                 }
             }
             kind => {
