@@ -47,8 +47,8 @@ impl Node {
         let (volume, extent) = (req.volume, req.extent);
         if self.volumes.get(&volume).is_some_and(|v| v.state.announces_writes()) {
             self.announce(volume, extent);
-        } else if let Some(v) = self.volumes.get_mut(&volume) {
-            v.set_out_of_sync(extent);
+        } else {
+            self.mark_out_of_sync(volume, extent);
         }
         self.read_fault(volume, fault, "a read");
         self.end_local(key, false);
@@ -228,9 +228,12 @@ impl Node {
         self.reply(id, Ok(data));
     }
 
-    /// Only one copy has these sectors: sets their bits, for good. Returns how many were new.
+    /// Only one copy has these sectors, or they differ: sets their bits, for good, as no older write clears them, neither
+    /// an own one nor one of the peer's, when its epoch is durable. Returns how many were new.
     pub(super) fn mark_out_of_sync(&mut self, volume: VolumeId, extent: Extent) -> u64 {
         self.log.outdate(volume, extent);
+        let in_sync_writes = &mut self.link_mut().in_sync_writes;
+        in_sync_writes.retain(|(_, of, older)| *of != volume || !older.shares_block(extent));
         self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent))
     }
 
@@ -425,8 +428,8 @@ impl Node {
             // A peer that has it knows that this node had no disk then (A9).
             let one_copy = req.local == LocalLeg::None;
             let Some(admitted) = req.into_admitted() else { continue };
-            if let Some(v) = self.volumes.get_mut(&volume).filter(|_| !one_copy) {
-                v.set_out_of_sync(extent);
+            if !one_copy {
+                self.mark_out_of_sync(volume, extent);
             }
             self.postpone(volume, admitted, in_al);
         }

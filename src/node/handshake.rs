@@ -162,10 +162,10 @@ impl Node {
         let extent = Extent::of_bytes(range.sector, u64::from(range.size)).filter(|e| e.end() <= v.end);
         match extent {
             Some(extent) => {
-                v.set_out_of_sync(extent);
                 if let Some(resync) = v.resync.as_mut() {
                     resync.outdate(extent);
                 }
+                self.mark_out_of_sync(volume, extent);
             }
             None => self.protocol_error("P_OUT_OF_SYNC for sectors outside the device"),
         }

@@ -190,7 +190,7 @@ impl Node {
         let Some(io) = self.link_mut().peer_ios.get_mut(&id) else { return };
         io.flags = DpFlags(io.flags.0 & !DpFlags::MAY_SET_IN_SYNC.0);
         let extent = io.extent;
-        let new_bits = self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent));
+        let new_bits = self.mark_out_of_sync(volume, extent);
         // Bits that were set before may be on their way to the disk, behind other work.
         if new_bits == 0 && self.worker.is_idle() && self.bits_are_written(volume, extent) {
             return self.start_peer_io(id);
@@ -291,12 +291,7 @@ impl Node {
             Ok(_) => self.end_peer_write(id, true),
             Err(fault) => {
                 self.write_fault(volume, fault, "a write of the peer");
-                if let Some(v) = self.volumes.get_mut(&volume) {
-                    v.set_out_of_sync(extent);
-                }
-                // Nor does an older write clear its bits.
-                let in_sync_writes = &mut self.link_mut().in_sync_writes;
-                in_sync_writes.retain(|(_, of, older)| *of != volume || !older.shares_block(extent));
+                self.mark_out_of_sync(volume, extent);
                 if let Some(io) = self.link_mut().peer_ios.get_mut(&id) {
                     io.stage = Stage::Failed;
                 }

@@ -142,6 +142,9 @@ impl Node {
         self.log.count_sent(epoch);
         let protocol = self.protocol_of_write(volume);
         let flags = self.write_flags(volume, protocol, fua);
+        if flags.contains(DpFlags::MAY_SET_IN_SYNC) {
+            self.log.may_clear(key);
+        }
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let (sector, block_id, seq) = (extent.start(), key.block_id(), v.next_seq());
         let size = extent.bytes() as u32;

@@ -64,6 +64,8 @@ pub(super) struct NetLeg {
     pub(super) ok: bool,
     /// Nothing more is expected from this connection.
     pub(super) done: bool,
+    /// The peer may mark the range in sync: it was asked to, and no block of it was out of sync since.
+    pub(super) may_clear: bool,
     /// The peer marked the range in sync.
     pub(super) in_sync: bool,
     /// The connection it was sent on is gone, and I/O was frozen then: what the peer made of it
@@ -182,8 +184,8 @@ pub(super) struct TransferLog {
     sending: Option<SentEpoch>,
     /// Epochs closed by a sent barrier, oldest first.
     barriers: VecDeque<SentEpoch>,
-    /// Some request may have been marked in sync by the peer, and is not destroyed.
-    some_in_sync: bool,
+    /// Some request may be marked in sync by the peer, or was, and is not destroyed.
+    some_may_clear: bool,
 }
 
 impl TransferLog {
@@ -231,22 +233,31 @@ impl TransferLog {
         req
     }
 
-    /// The peer has written this, and marked it in sync.
-    pub(super) fn set_in_sync(&mut self, key: ReqKey) {
-        self.some_in_sync = true;
+    /// The peer is asked to mark this in sync once it has written it.
+    pub(super) fn may_clear(&mut self, key: ReqKey) {
+        self.some_may_clear = true;
         if let Some(req) = self.get_mut(key) {
-            req.net.in_sync = true;
+            req.net.may_clear = true;
         }
     }
 
-    /// These blocks are out of sync again: no older write clears their bits when its epoch is acked.
+    /// The peer has written this, and marked it in sync.
+    pub(super) fn set_in_sync(&mut self, key: ReqKey) {
+        if let Some(req) = self.get_mut(key) {
+            req.net.in_sync = req.net.may_clear;
+        }
+    }
+
+    /// These blocks are out of sync again: no older write clears their bits when its epoch is acked, be it that the
+    /// peer marks it in sync only then.
     pub(super) fn outdate(&mut self, volume: VolumeId, extent: Extent) {
-        if !std::mem::take(&mut self.some_in_sync) {
+        if !std::mem::take(&mut self.some_may_clear) {
             return;
         }
-        for req in self.slots.iter_mut().flatten().filter(|req| req.net.in_sync) {
-            req.net.in_sync = req.volume != volume || !req.extent.shares_block(extent);
-            self.some_in_sync |= req.net.in_sync;
+        for req in self.slots.iter_mut().flatten().filter(|req| req.net.may_clear) {
+            req.net.may_clear = req.volume != volume || !req.extent.shares_block(extent);
+            req.net.in_sync &= req.net.may_clear;
+            self.some_may_clear |= req.net.may_clear;
         }
     }
 
@@ -429,8 +440,10 @@ impl TransferLog {
         self.sending = None;
         self.barriers.clear();
         // What the peer called in sync on it may be out of sync by what it says on the next one.
-        if std::mem::take(&mut self.some_in_sync) {
-            self.slots.iter_mut().flatten().for_each(|req| req.net.in_sync = false);
+        if std::mem::take(&mut self.some_may_clear) {
+            for req in self.slots.iter_mut().flatten() {
+                (req.net.may_clear, req.net.in_sync) = (false, false);
+            }
         }
     }
 }
@@ -509,10 +522,32 @@ mod tests {
     fn what_was_called_in_sync_is_forgotten_with_the_connection() {
         let mut log = TransferLog::default();
         let key = log.push(write());
+        log.may_clear(key);
         log.set_in_sync(key);
         assert!(log.get(key).is_some_and(|req| req.net.in_sync));
         log.forget_connection();
         assert!(log.get(key).is_some_and(|req| !req.net.in_sync));
+        log.set_in_sync(key);
+        assert!(log.get(key).is_some_and(|req| !req.net.in_sync));
+    }
+
+    /// I11: whichever comes first, what the peer says of the older write, or the newer one's failure.
+    #[test]
+    fn a_write_does_not_clear_the_bits_of_a_later_one() {
+        for marked_first in [false, true] {
+            let mut log = TransferLog::default();
+            let [older, newer] = [(); 2].map(|()| log.push(write()));
+            log.may_clear(older);
+            let extent = log.get(newer).map(|req| req.extent).unwrap();
+            if marked_first {
+                log.outdate(VolumeId(0), extent);
+            }
+            log.set_in_sync(older);
+            if !marked_first {
+                log.outdate(VolumeId(0), extent);
+            }
+            assert!(log.get(older).is_some_and(|req| !req.net.in_sync), "{marked_first}");
+        }
     }
 
     /// I24

@@ -510,9 +510,11 @@ impl Node {
         };
         if equal == Some(false) {
             // While the block is held: a write that waits for it may clear the bit again.
-            v.set_out_of_sync(block.extent);
+            self.mark_out_of_sync(volume, block.extent);
         }
-        v.ranges.release(Holder::Verify(block.id));
+        if let Some(v) = self.volumes.get_mut(&volume) {
+            v.ranges.release(Holder::Verify(block.id));
+        }
         self.report(volume, ended);
         self.retry_waiting(volume);
     }

@@ -399,3 +399,24 @@ fn a_peer_that_asks_without_end_is_cut_off() {
     world.settle();
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
+
+/// I11, I32: the peer had marked a write in sync before its block was compared, and found to differ: neither node takes that
+/// for an answer when the epoch of the write is durable.
+#[test]
+fn an_older_write_does_not_clear_the_bit_of_a_block_that_differs() {
+    for host in 0..2 {
+        let mut world = slow(differing(&[]));
+        world.hosts[1].keeps = flushes_data;
+        verify(&mut world, host, None, None);
+        let block = blocks(&world) / 2;
+        let write = world.submit(0, write_of(block, 8));
+        world.deliver_all();
+        assert_eq!(world.reply(0, write), Some(Ok(None)), "{}", world.logs());
+        world.hosts[1].disk[block as usize * 4096 + 99] ^= 1;
+        world.step_until(|world| (0..2).all(|host| said(world, host, "Out of sync: start")));
+        world.release(1);
+        world.settle();
+        world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+        assert_eq!(out_of_sync(&world), [1, 1], "{host}\n{}", world.logs());
+    }
+}

@@ -109,7 +109,7 @@ impl Life {
     /// The disks of a machine are good ones again.
     pub(super) fn mend(&mut self, host: HostId) {
         for book in &mut self.books {
-            book.faulty[host] = false;
+            book.mended(host);
             let disk = book.disk(&self.world, host);
             disk.devices().for_each(|device| device.set_faults(Faults::default()));
         }

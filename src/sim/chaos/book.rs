@@ -221,6 +221,13 @@ impl Book {
         self.pledge = None;
     }
 
+    /// It returns none any more; the answers to what it has refused may be on their way.
+    pub(super) fn mended(&mut self, host: HostId) {
+        if std::mem::take(&mut self.faulty[host]) {
+            self.certainties.iter_mut().for_each(|copies| copies[host] += 1);
+        }
+    }
+
     /// A node is asked to give up one of the copies, for the one that stays.
     pub(super) fn asks_to_give_up(&mut self, asked: HostId, stays: HostId, setup: &Setup) {
         let connected = self.views.iter().all(View::is_connected);

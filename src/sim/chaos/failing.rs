@@ -100,6 +100,9 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// I3: in the middle of a resync one disk cannot take a write that the other one takes.
 pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(2) == 0 {
+        return one_disk_of_a_verify_refuses(script, setup);
+    }
     setup.set("on-io-error", "pass_on");
     setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
     let (primary, other) = (script.primary, script.other);
@@ -120,6 +123,40 @@ pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut 
     if script.way(2) == 0 {
         script.clients(&[Taste::Nothing]);
     }
+    script.wait_for_peace();
+}
+
+/// D35, I11: a verify runs in protocol A or B, and the Primary's disk refuses a write that the peer has received. That calls
+/// it in sync later, before it hears that the verify is over, and acks its epoch: the bit stays all the same.
+fn one_disk_of_a_verify_refuses(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care"); // Nobody may have A with the strictest (154).
+    setup.set("protocol", if script.way(3) == 0 { "A" } else { "B" });
+    setup.set("on-io-error", "pass_on");
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "400"); // It lasts.
+    setup.volumes = 1;
+    setup.separate_meta = true; // No write to the metadata is to fail.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67; // No write waits for a slot.
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Cold, Taste::Tail]); // Whole blocks: a part of one clears no bit.
+    script.admin(Gap::Now, other, Admin::Verify); // The one that asked would tell at once that it is over.
+    script.wait(Cue::Amid(primary, Step::VerifyRead), 2_000);
+    let factor = 30 + script.way(100) as u32; // The own disk has refused a write before the peer's has it, or an older one.
+    script.act(Gap::Now, Action::Slow(other, factor));
+    script.pause(20);
+    script.data_errors(primary, DiskError::Write, 0);
+    script.wait(Cue::Unfit(primary), 500); // That is noted first, then told:
+    let late = 100 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Jitter(late)); // ... late, while the peer still takes it for a verify.
+    script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
+    script.pause(300);
+    script.act(Gap::Now, Action::Mend(primary));
+    script.act(Gap::Now, Action::Slow(other, 1));
+    script.act(Gap::Now, Action::Jitter(0));
+    script.wait(Cue::Whole, 1_500); // It does not come: time to look at what differs.
+    script.act(Gap::Soon, Action::Break); // The bits tell what the next resync brings.
     script.wait_for_peace();
 }
 
@@ -253,6 +290,9 @@ pub(super) fn older_disk_comes_back(script: &mut Script<'_>, setup: &mut Setup) 
 
 /// I9: the peer's disk is given up while writes go there.
 pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(2) == 0 {
+        return written_alone_before_the_ack(script, setup);
+    }
     setup.set("on-io-error", if script.way(2) == 0 { "call-local-io-error" } else { "detach" });
     let other = script.other;
     script.clients(&[Taste::All, Taste::OnePlace]);
@@ -274,6 +314,42 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
     script.act(Gap::Soon, Action::Slow(other, 1));
     script.clients(&[Taste::All, Taste::Nothing]);
     script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// D35, I11: a verify runs, and the peer has called the last write in sync. It gives its disk up, and the Primary writes there
+/// again, alone, before the barrier of the older write is acked: the bit of the newer one stays all the same.
+fn written_alone_before_the_ack(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "400"); // It lasts, and does not get to the end of the device.
+    setup.volumes = 1;
+    setup.separate_meta = true; // The device ends within a block, and whoever writes its tail covers that.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    setup.depth = 1; // What is under way is soon done.
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Tail]);
+    let asks = if script.way(2) == 0 { primary } else { other };
+    script.admin(Gap::Now, asks, Admin::Verify);
+    script.wait(Cue::Amid(primary, Step::VerifyRead), 2_000);
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 200); // Sent in the run.
+    }
+    script.clients(&[Taste::Nothing]);
+    for _ in 0..2 {
+        script.wait(Cue::Answered(Asked::Write), 2); // The last one: its barrier comes 10 ms behind it.
+    }
+    let ms = 200 + script.way(200) as u32; // Less than a timeout: the flush before the ack takes so long.
+    script.act(Gap::Now, Action::Stall(other, ms));
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.wait(Cue::Doubtful(primary), 50); // That is told at once.
+    script.clients(&[Taste::Tail]);
+    script.wait(Cue::Answered(Asked::Write), 100); // On one disk only.
+    script.clients(&[Taste::Nothing]); // What is written after the ack would mark it again.
+    script.wait(Cue::Whole, 1_000); // It does not come: time to look at what differs.
+    script.admin(Gap::Soon, other, Admin::Attach);
     script.wait_for_peace();
 }
 

@@ -319,6 +319,7 @@ impl Life {
                 }
             }
             self.note_what_could_go_on();
+            self.part_for_a_reason()?;
         }
         let now = self.world.now();
         if now >= self.compared_at.after(COMPARE_EVERY) && self.bustle().is_none() {

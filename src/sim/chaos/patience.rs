@@ -20,6 +20,8 @@ pub(super) struct Patience {
     slow: bool,
     /// Its disks and its program do what they should since then, or from then on.
     steady: Moment,
+    /// So does the link.
+    linked: Moment,
     /// By volume: it has good data, is alone, and serves its clients since then.
     serves: Vec<Option<Moment>>,
     /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
@@ -31,6 +33,9 @@ impl Life {
     pub(super) fn ease(&mut self, action: Action) {
         let now = self.world.now();
         let after = |ms: u32| now.after(Duration::from_millis(u64::from(ms)));
+        if matches!(action, Action::Cut | Action::Join | Action::Break | Action::Silence(_)) {
+            self.patience.iter_mut().for_each(|patience| patience.linked = now);
+        }
         let (host, steady) = match action {
             Action::Stall(host, ms) | Action::Pause(host, ms) => (host, after(ms)),
             Action::Slow(host, _) | Action::Mend(host) | Action::Boot(host) => (host, now),
@@ -47,7 +52,7 @@ impl Life {
     pub(super) fn eased(&mut self) {
         let steady = self.world.now();
         for patience in &mut self.patience {
-            (patience.slow, patience.steady) = (false, steady);
+            (patience.slow, patience.steady, patience.linked) = (false, steady, steady);
         }
     }
 
@@ -63,17 +68,44 @@ impl Life {
         }
     }
 
+    /// The nodes show something else than before: two that are well answer each other (I31).
+    ///
+    /// # Errors
+    /// If one of them has waited for an answer that did not come.
+    pub(super) fn part_for_a_reason(&self) -> Result<(), String> {
+        let waits = |book: &Book| book.views.iter().any(|view| view.conn == "Timeout");
+        let held = |book: &Book| book.views.iter().any(|view| !view.suspended.is_empty());
+        if !self.books.iter().any(waits) || self.books.iter().any(held) {
+            return Ok(());
+        }
+        let options = &self.setup.net;
+        let limit = Duration::from_millis(u64::from(options.timeout_ds) * 100) * options.ko_count;
+        let Some(before) = self.before(limit + Duration::from_secs(1)) else { return Ok(()) };
+        let linked = self.patience[0].linked.since(Moment::default()) < before;
+        if linked && [0, 1].into_iter().all(|host| self.is_well(host, before)) {
+            return Err(format!("two nodes that are well do not answer each other for {limit:?} (I31)"));
+        }
+        Ok(())
+    }
+
+    /// The time that has gone by until so long ago, if that is some.
+    fn before(&self, span: Duration) -> Option<Duration> {
+        self.world.now().since(Moment::default()).checked_sub(span)
+    }
+
+    /// Whether a machine does what it should since then.
+    fn is_well(&self, host: HostId, before: Duration) -> bool {
+        let Patience { slow, steady, .. } = self.patience[host];
+        let faulty = self.books.iter().any(|book| book.faulty[host]);
+        !slow && !faulty && steady.since(Moment::default()) < before
+    }
+
     /// # Errors
     /// If something waits that nothing stands in the way of.
     pub(super) fn lose_patience(&self) -> Result<(), String> {
-        let Some(before) = self.world.now().since(Moment::default()).checked_sub(PATIENCE) else {
-            return Ok(());
-        };
+        let Some(before) = self.before(PATIENCE) else { return Ok(()) };
         let long = |since: Moment| since.since(Moment::default()) < before;
-        let is_well = |host: HostId| {
-            let Patience { slow, steady, .. } = self.patience[host];
-            !slow && !self.books.iter().any(|book| book.faulty[host]) && long(steady)
-        };
+        let is_well = |host: HostId| self.is_well(host, before);
         for program in &self.programs {
             let patience = &self.patience[program.host];
             let serves = patience.serves.get(usize::from(program.volume.0)).copied().flatten();

@@ -129,6 +129,9 @@ pub(super) fn copy_that_stays_is_lost(script: &mut Script<'_>, setup: &mut Setup
     setup.set("fencing", "dont-care");
     setup.set("protocol", "C");
     setup.volumes = 1;
+    if script.way(2) == 0 {
+        return asked_copy_is_lost(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace]);
     let fails = script.way(2) == 0;
@@ -159,6 +162,30 @@ pub(super) fn copy_that_stays_is_lost(script: &mut Script<'_>, setup: &mut Setup
     script.boot(Gap::Soon, primary);
     script.boot(Gap::Soon, other);
     script.admin(Gap::Later, primary, Admin::Attach);
+    script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T38: the node that is asked for its consent has a slow disk. It has answered and the other copy is given up, and its power
+/// fails before what it does next has flushed its data, too.
+fn asked_copy_is_lost(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.separate_meta = true; // A flush of the metadata is none of the data.
+    setup.stragglers = None;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::OnePlace]); // No extent leaves the log, which would flush.
+    let factor = 60 + script.way(100) as u32; // The generation, or the mark of a full sync, comes behind a flush: a slow one.
+    script.act(Gap::Now, Action::Slow(primary, factor));
+    for _ in 0..1 + script.way(2) {
+        script.wait(Cue::Answered(Asked::Write), 500);
+    }
+    script.clients(&[Taste::Nothing]); // Nor does a client flush.
+    script.wait(Cue::Unflushed(primary), 50);
+    let admin = [Admin::Detach { force: false }, Admin::Invalidate][script.way(2) as usize];
+    script.admin(Gap::Now, other, admin);
+    script.wait(Cue::Obeyed(other), 1_000);
+    script.act(Gap::Now, Action::PowerLoss { host: primary, all: true });
+    script.boot(Gap::Soon, primary);
+    script.wait(Cue::Lonely(other), 3_000);
     script.admin(Gap::Later, other, Admin::Attach);
     script.wait_for_peace();
 }
@@ -481,6 +508,9 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     setup.be_two_primaries();
+    if script.way(2) == 0 {
+        return writes_collide(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.admin(Gap::Now, other, Admin::Promote);
     script.wait(Cue::Primary(other), 2_000);
@@ -505,6 +535,31 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
     script.clients(&[Taste::Nothing, Taste::All]);
     script.admin(Gap::Soon, primary, Admin::ResumeIo);
     script.admin(Gap::Later, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// I26, F13: writes of two Primaries to the same few sectors cross each other on their way, and acks are late.
+fn writes_collide(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.depth = setup.depth.max(6);
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    script.clients_write(&[Taste::OnePlace]);
+    for _ in 0..6 {
+        script.jitter(30);
+        script.clients(&[Taste::OnePlace]);
+        script.pause(60);
+        script.clients(&[Taste::Nothing]); // What is written next would hide what differs.
+        for _ in 0..3 {
+            script.wait(Cue::Answered(Asked::Write), 100);
+        }
+        if script.way(12) == 0 {
+            script.act(Gap::Now, Action::Break);
+            script.wait(Cue::Whole, 2_000);
+        }
+    }
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Lonely(primary), 20_000); // It does not come: nobody waits for ever.
     script.wait_for_peace();
 }
 
