@@ -6,22 +6,25 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::peer_write::Stage;
+use super::ranges::Holder;
 use super::request::extent_of;
 use super::tickets::Purpose;
 use super::volume::Volume;
-use crate::units::{AlExtent, Extent};
+use crate::units::{AlExtent, BLOCK_SECTORS, Extent};
 
 impl Node {
     /// Checks every count that is kept against what it counts: references of the activity log, whose slots
     /// hold no number twice (I15), ranges that are held, of which no two writes overlap (I23, I29), the order of
-    /// epochs (I21), and the counters of what is under way (I36). Between two inputs all of that holds.
+    /// epochs (I21), what a target has asked for (I30), and the counters of what is under way (I36). Between two inputs all
+    /// of that holds.
     ///
     /// # Errors
     /// What does not.
     pub fn audit(&self) -> Result<(), String> {
         for v in self.volumes.values() {
             let verdict = self.audit_activity(v).and_then(|()| self.audit_requests(v));
-            verdict.and_then(|()| self.audit_counters(v)).map_err(|why| format!("volume {}: {why}", v.id))?;
+            let verdict = verdict.and_then(|()| self.audit_counters(v)).and_then(|()| self.audit_window(v));
+            verdict.map_err(|why| format!("volume {}: {why}", v.id))?;
         }
         self.audit_epochs()
     }
@@ -58,12 +61,34 @@ impl Node {
     /// Requests that are admitted and not finished, and the ranges that those which write hold.
     fn audit_requests(&self, v: &Volume) -> Result<(), String> {
         v.ranges.audit()?;
+        let mut exchanges = v.resync.iter().flat_map(|resync| &resync.exchanges);
+        if let Some(x) = exchanges.find(|x| !v.ranges.holds(Holder::Resync(x.id))) {
+            return Err(format!("{} is exchanged, and its range is not held (I29)", x.extent));
+        }
         let holding = v.al_waiting.len() + v.al_commit.len() + v.al_refused.len() + v.behind_peer.len();
         let open = || self.log.iter().filter(|(_, req)| req.volume == v.id && !req.completed);
         let live = open().count() + holding + v.waiting.len() + v.flushes.len();
         equal("admitted requests", u64::from(v.live), live)?;
         let held = open().filter(|(_, req)| req.hold != 0).count() + holding;
         equal("ranges held by writes", v.ranges.writes() as u64, held)
+    }
+
+    /// A target has asked for no more than half of its buffers, and counts what it has not got (D112, T12).
+    fn audit_window(&self, v: &Volume) -> Result<(), String> {
+        let Some(resync) = v.resync.as_ref().filter(|resync| !resync.source) else { return Ok(()) };
+        let asked = resync.sectors_in_flight();
+        let most = u64::from(self.link().max_buffers()) / 2 * BLOCK_SECTORS;
+        if asked > most {
+            return Err(format!("{asked} sectors are asked for, and {most} may be (I30)"));
+        }
+        // The controller counts whole blocks: the last one, asked for once in each of two scans, may be shorter.
+        let slack = 2 * (v.end.get().next_multiple_of(BLOCK_SECTORS) - v.end.get());
+        let counted = resync.controller.in_flight_sectors().saturating_sub(resync.arrived);
+        let there = if resync.unanswered == 0 { 0 } else { asked };
+        if counted > there + slack {
+            return Err(format!("{counted} sectors count as under way, of {there} (I30, T12)"));
+        }
+        Ok(())
     }
 
     /// What users see of what is under way (I36).

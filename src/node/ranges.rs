@@ -61,6 +61,11 @@ impl Ranges {
         self.held.iter().filter(|(_, who)| matches!(who, Holder::Write(_))).count()
     }
 
+    /// Whether something holds a range.
+    pub(super) fn holds(&self, holder: Holder) -> bool {
+        self.held.iter().any(|(_, who)| *who == holder)
+    }
+
     /// Whether no write holds a range together with another write (I23) or an exchange of a resync (I29). A
     /// verify waits for the writes in its range with the range held.
     pub(super) fn audit(&self) -> Result<(), String> {

@@ -86,6 +86,17 @@ impl TargetSeen {
     }
 }
 
+impl Volume {
+    /// What a target asked for is answered, be it by a refusal: the window must not shrink by that (T12, I36).
+    pub(super) fn resync_answered(&mut self, extent: Extent) {
+        self.counters.pe = self.counters.pe.saturating_sub(1);
+        if let Some(resync) = self.resync.as_mut() {
+            resync.unanswered = resync.unanswered.saturating_sub(1);
+            resync.arrived += u64::from(extent.sectors());
+        }
+    }
+}
+
 /// A resync under way on one volume.
 #[derive(Debug)]
 pub(super) struct Resync {

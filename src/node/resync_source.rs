@@ -147,6 +147,7 @@ impl Node {
             return self.unknown_volume("a resync answer", volume);
         };
         let Some(exchange) = v.resync.as_ref().and_then(|r| r.find(ack.sector)) else { return };
+        v.resync_answered(exchange.extent);
         if v.resync.as_ref().is_some_and(|r| r.is_current(exchange.id)) {
             v.set_in_sync(exchange.extent);
         } else {

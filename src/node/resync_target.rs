@@ -86,14 +86,14 @@ impl Node {
             if v.state.conn != Conn::SyncTarget || !resync.ready || resync.scanned || resync.budget == 0 {
                 return;
             }
-            let in_flight = resync.sectors_in_flight();
-            if in_flight >= window {
+            let room = window.saturating_sub(resync.sectors_in_flight()) / BLOCK_SECTORS;
+            if room == 0 {
                 return;
             }
             let bitmap = &disk.bitmap;
             let next = |from: BitIndex| bitmap.next_set(from);
             let max_bytes = disk.facts.max_io_bytes.clamp(4096, 1 << 20);
-            let Some(bits) = next_request(next, resync.cursor, resync.budget, max_bytes, 0) else {
+            let Some(bits) = next_request(next, resync.cursor, resync.budget.min(room), max_bytes, 0) else {
                 resync.scanned = true;
                 return;
             };
@@ -172,12 +172,8 @@ impl Node {
             let text = format!("a resync block of {bytes} bytes for {}", exchange.extent);
             return self.protocol_error(&text);
         }
-        v.counters.pe = v.counters.pe.saturating_sub(1);
         v.counters.nr += bytes / 1024;
-        if let Some(resync) = v.resync.as_mut() {
-            resync.unanswered = resync.unanswered.saturating_sub(1);
-            resync.arrived += u64::from(extent.sectors());
-        }
+        v.resync_answered(extent);
         let id = exchange.id;
         let kind = if data.is_some() {
             PeerKind::Resync { exchange: id }
@@ -283,14 +279,9 @@ impl Node {
             v.late_answers = v.late_answers.saturating_sub(1);
             return;
         };
-        v.counters.pe = v.counters.pe.saturating_sub(1);
+        v.resync_answered(exchange.extent);
         if failed {
             self.count_failed(volume, exchange.extent);
-        }
-        // Negative answers arrived as well: the window must not shrink by them (T12).
-        if let Some(resync) = self.volumes.get_mut(&volume).and_then(|v| v.resync.as_mut()) {
-            resync.unanswered = resync.unanswered.saturating_sub(1);
-            resync.arrived += u64::from(exchange.extent.sectors());
         }
         self.end_exchange(volume, exchange.id);
         self.target_progress(volume);

@@ -66,6 +66,12 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
 /// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
 /// it has refused the write, and loses that its disk is not good any more (T21).
 pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
+    match script.way(8) {
+        0 => return refused_behind_the_scan(script, setup),
+        1 => return source_that_cannot_read_for_a_while(script, setup),
+        2 => return verified_under_a_slow_write(script, setup),
+        _ => {}
+    }
     setup.volumes = 1;
     setup.set("protocol", if script.way(2) == 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
@@ -96,6 +102,98 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
     script.act(Gap::Soon, Action::Join);
     script.admin(Gap::Soon, other, Admin::Attach);
     script.wait_for_peace();
+}
+
+/// T14, I31: a run has passed some blocks and is paused; the target cannot write there what a client writes. Nothing of the
+/// run itself fails: it looks for them once more.
+fn refused_behind_the_scan(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on");
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "20000"); // A second for all: 500 blocks in a tick, the first ones first.
+    setup.set("max-buffers", "2048");
+    setup.volumes = 1;
+    setup.separate_meta = true; // No write to the metadata is to fail.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    let (primary, other) = (script.primary, script.other);
+    let pauses = if script.way(2) == 0 { primary } else { other };
+    script.clients_write(&[Taste::OnePlace]);
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Answered(Asked::Write), 20);
+    script.admin(Gap::Now, other, Admin::Invalidate);
+    script.wait(Cue::Target(other), 5_000);
+    script.wait(Cue::Amid(other, Step::ResyncFlush), 2_000); // The first blocks are there.
+    script.admin(Gap::Now, pauses, Admin::PauseSync);
+    script.wait(Cue::Obeyed(pauses), 500);
+    script.wait(Cue::Lonely(primary), 150); // It does not come: no block of the run is under way.
+    script.data_errors(other, DiskError::Write, 0); // Clients' writes only.
+    script.clients(&[Taste::OnePlace]);
+    for _ in 0..3 + script.way(3) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
+    script.wait(Cue::Lonely(primary), 50); // It does not come.
+    script.act(Gap::Now, Action::Mend(other));
+    script.admin(Gap::Soon, pauses, Admin::ResumeSync);
+    script.wait_for_peace();
+}
+
+/// T12, I31: the source cannot read as many blocks as may be asked for at once, and then it can: the run goes on.
+fn source_that_cannot_read_for_a_while(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on"); // The only good disk: it stays in use.
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "100M");
+    setup.set("max-buffers", "512"); // 256 blocks in a tick: two seconds for all.
+    setup.volumes = 1;
+    setup.separate_meta = true;
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::Cold]);
+    script.clients(&[Taste::Nothing]); // A client's read that fails would mark bits of the source alone.
+    script.wait(Cue::Answered(Asked::Write), 20);
+    script.wait(Cue::Lonely(primary), 100); // It does not come: nothing is under way.
+    script.admin(Gap::Now, other, Admin::Invalidate);
+    script.wait(Cue::Target(other), 5_000);
+    script.data_errors(primary, DiskError::Read, 0);
+    let ticks = 150 + script.way(200);
+    script.wait(Cue::Lonely(primary), ticks); // It does not come: some ticks.
+    script.act(Gap::Now, Action::Mend(primary));
+    script.wait_for_peace();
+}
+
+/// D144, I32: a write is on one of the disks and still under way on the other, slow one, when a verify comes to its block:
+/// that waits for it, and finds no difference.
+fn verified_under_a_slow_write(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "400M");
+    setup.volumes = 1;
+    setup.separate_meta = true; // A write to the data device is the client's.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    setup.depth = 1; // No other write waits for it, which would clear the bit.
+    let (primary, other) = (script.primary, script.other);
+    let slow = if script.way(3) == 0 { primary } else { other };
+    let asks = if script.way(2) == 0 { primary } else { other };
+    script.clients_write(&[Taste::OnePlace]); // The first blocks: a verify begins there.
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Answered(Asked::Write), 20); // Until nothing is under way.
+    let factor = 1_500 + script.way(1_500) as u32; // The write takes 45 to 460 ms: less than a timeout.
+    script.act(Gap::Now, Action::Slow(slow, factor));
+    script.clients(&[Taste::OnePlace]);
+    script.wait(Cue::Writing(slow), 3_000); // Sent before the run: it clears no bit.
+    script.clients(&[Taste::Nothing]); // What is written later would hide the mark.
+    script.act(Gap::Now, Action::Slow(slow, 1)); // A read overtakes it.
+    script.admin(Gap::Now, asks, Admin::Verify);
+    script.wait(Cue::Amid(primary, Step::VerifyRead), 2_000);
+    script.wait_for_peace();
+    script.wait(Cue::Lonely(primary), 1_000); // It does not come: time to compare.
 }
 
 /// I3: in the middle of a resync one disk cannot take a write that the other one takes.
@@ -456,6 +554,9 @@ pub(super) fn source_of_the_primary_lost(script: &mut Script<'_>, setup: &mut Se
 
 /// D58, I9: the target of a resync that is paused cannot write what was in sync: its own bit alone makes it ask for that.
 pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(3) == 0 {
+        return block_of_a_lost_run(script, setup);
+    }
     setup.set("fencing", "dont-care");
     setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
@@ -481,4 +582,47 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     script.act(Gap::Now, Action::Mend(other));
     script.admin(Gap::Soon, pauses, Admin::ResumeSync);
     script.wait_for_peace();
+}
+
+/// D54, I28: a block of a run that came to nothing is still on the target's slow disk, when the source has its own disk
+/// back and writes there in the next run.
+fn block_of_a_lost_run(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-no-data-accessible", "io-error");
+    setup.volumes = 1;
+    setup.separate_meta = true; // A write to the data device is the block.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    setup.depth = setup.depth.max(4);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::OnePlace]); // Two blocks, which are asked for together.
+    script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 1_000);
+    for _ in 0..3 {
+        script.wait(Cue::Answered(Asked::Write), 200);
+    }
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Answered(Asked::Write), 20); // Until nothing is under way.
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Target(other), 5_000);
+    let factor = 1_500 + script.way(1_500) as u32; // The block takes 45 to 460 ms: less than a timeout.
+    script.act(Gap::Now, Action::Slow(other, factor));
+    script.wait(Cue::Writing(other), 3_000);
+    script.act(Gap::Now, Action::Slow(other, 1)); // What comes behind it is soon done.
+    script.admin(Gap::Now, other, Admin::PauseSync); // Nothing is asked for in the next run.
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    script.admin(Gap::Now, primary, Admin::Attach);
+    script.wait(Cue::Obeyed(primary), 500);
+    script.pause(10); // What is written before the run is only announced.
+    script.clients(&[Taste::OnePlace]);
+    for _ in 0..4 {
+        script.wait(Cue::Answered(Asked::Write), 100); // A whole block clears its bit.
+    }
+    script.clients(&[Taste::Nothing]); // What is written later would hide what is lost.
+    script.wait(Cue::Whole, 600); // It does not come: the old block ends.
+    script.admin(Gap::Now, other, Admin::ResumeSync);
+    script.wait_for_peace();
+    script.wait(Cue::Lonely(primary), 1_000); // It does not come: time to compare.
 }

@@ -26,6 +26,8 @@ pub(super) struct Patience {
     serves: Vec<Option<Moment>>,
     /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
     could_thaw: Option<Moment>,
+    /// By volume: it is the source of a target that is done since then.
+    ends: Vec<Option<Moment>>,
 }
 
 impl Life {
@@ -65,6 +67,10 @@ impl Life {
                 hold(since, now, serves_alone(&book.views[host]));
             }
             hold(&mut patience.could_thaw, now, could_thaw(&self.books, host));
+            patience.ends.resize(self.books.len(), None);
+            for (since, book) in patience.ends.iter_mut().zip(&self.books) {
+                hold(since, now, book.views[host].conn == "SyncSource" && book.views[1 - host].is_whole());
+            }
         }
     }
 
@@ -122,6 +128,10 @@ impl Life {
                 return Err(format!(
                     "{host} has data of all volumes, and does not go on for {PATIENCE:?} (I8)"
                 ));
+            }
+            let free = is_well(host) && is_well(1 - host) && long(patience.linked);
+            if free && patience.ends.iter().flatten().any(|since| long(*since)) {
+                return Err(format!("{host} has not heard for {PATIENCE:?} that its target is done (I31)"));
             }
         }
         Ok(())

@@ -71,6 +71,9 @@ fn old_disk_put_back(script: &mut Script<'_>) {
 /// S90, I35: the Primary loses its disk while the other one is away and nobody has noticed; then it writes through a
 /// disk of the other one that was attached later, and gets its own back.
 pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(4) == 0 {
+        return refused_behind_a_block(script, setup);
+    }
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
@@ -100,6 +103,47 @@ pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setu
     script.act(Gap::Later, Action::Join);
     script.boot(Gap::Soon, other);
     script.wait_for_peace();
+}
+
+/// T6, I29: a Primary without its disk takes it back and is the target. Its clients' writes wait for blocks that come, and
+/// its own disk refuses some: those bits stay, though the blocks are flushed behind that.
+fn refused_behind_a_block(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on");
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "100M"); // All blocks are asked for at once.
+    setup.volumes = 1;
+    setup.separate_meta = true;
+    setup.stragglers = Some(3 + script.way(3)); // Some block comes late, and the flush waits for it.
+    setup.disk.al_extents = 67;
+    setup.depth = 10; // Many writes wait for the blocks.
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All]);
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    for _ in 0..15 {
+        script.wait(Cue::Answered(Asked::Write), 100); // On the other disk only.
+    }
+    script.clients(&[Taste::Cold]); // The first blocks of all extents, too.
+    for _ in 0..15 {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.clients(&[Taste::Nothing]); // What is written before the blocks are asked for would clear their bits.
+    script.wait(Cue::Whole, 100);
+    script.admin(Gap::Now, primary, Admin::Attach);
+    script.wait(Cue::Target(primary), 3_000);
+    let ms = 350 + script.way(150) as u32;
+    script.act(Gap::Now, Action::Stall(other, ms)); // The source reads nothing yet.
+    script.wait(Cue::OnTheWay(primary, OnTheWay::ResyncRequest), 300);
+    script.data_errors(primary, DiskError::Discard, 0); // Trims and zeroes only: the blocks get there.
+    script.clients(&[Taste::Cold]);
+    script.wait(Cue::Whole, 300); // It does not come: the writes wait.
+    script.clients(&[Taste::Nothing]); // What is written from now on would hide it.
+    script.wait(Cue::Whole, 1_000);
+    script.act(Gap::Now, Action::Mend(primary));
+    script.wait_for_peace();
+    script.wait(Cue::Unfit(primary), 500); // It does not come: time to compare.
 }
 
 /// A9, C11: the Primary writes through the other one, which has not got to noting that in a new generation, when the

@@ -14,7 +14,7 @@ use super::failing::{
 use super::marks::{
     full_sync_lost, log_of_a_failing_disk, new_primary_lost, page_under_way_lost, resync_comes_to_nothing,
 };
-use super::plan::{Action, Admin, Planned};
+use super::plan::{Action, Admin, DiskError, Planned};
 use super::returning::{
     attached_for_the_primary, back_before_the_generation, both_given_up_at_once, new_disk_lost,
     only_copy_given_up,
@@ -445,7 +445,13 @@ fn thawed_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// T39, T40: the target is done, the source has not heard, and the link breaks; the source goes on alone and
 /// is lost.
-fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
+fn end_unheard(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(4) == 0 {
+        return done_beside_an_own_bit(script, setup);
+    }
+    if script.way(3) == 0 {
+        return last_write_of_a_run(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.part(Gap::Soon);
     script.pause(1_000);
@@ -477,6 +483,74 @@ fn end_unheard(script: &mut Script<'_>, _setup: &mut Setup) {
         script.lose(Gap::Soon, other);
         script.boot(Gap::Soon, other);
     }
+}
+
+/// T1, I27: a client's write brings the last block that the target lacks; the target is done, and loses its power before
+/// the barrier of that write.
+fn last_write_of_a_run(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.volumes = 1;
+    setup.separate_meta = true; // A flush of the metadata is none of the data.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    setup.depth = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::Tail]);
+    script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 1_000);
+    script.wait(Cue::Answered(Asked::Write), 300); // On one disk only: the last block, mostly.
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Answered(Asked::Write), 20);
+    script.admin(Gap::Now, other, Admin::PauseSync);
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Thawed(other), 5_000);
+    script.wait(Cue::Whole, 150); // It does not come: the run begins, and stands still.
+    script.clients(&[Taste::Tail]);
+    script.wait(Cue::Answered(Asked::Write), 300); // It brings what is missing; its barrier comes 10 ms later.
+    script.clients(&[Taste::Nothing]); // The next write would bring the barrier.
+    script.admin(Gap::Now, other, Admin::ResumeSync);
+    script.wait(Cue::Unheard(other), 300);
+    script.act(Gap::Now, Action::PowerLoss { host: other, all: true });
+    script.act(Gap::Now, Action::Kill(primary)); // Its cache survives, and with it the promise.
+    script.other_returns(false);
+}
+
+/// T39, I31: the target is done while the source has a bit of its own, of a read that failed, and a write elsewhere that
+/// is to clear bits: the source ends the run when that is settled.
+fn done_beside_an_own_bit(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("fencing", "dont-care");
+    setup.set("protocol", "C");
+    setup.set("on-io-error", "pass_on");
+    setup.volumes = 1;
+    setup.separate_meta = true; // Only clients read the data device.
+    setup.stragglers = None;
+    setup.disk.al_extents = 67;
+    setup.depth = setup.depth.max(3);
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All]);
+    script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 1_000);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    script.admin(Gap::Now, other, Admin::PauseSync);
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Thawed(other), 5_000);
+    script.wait(Cue::Whole, 150); // It does not come: the run begins, and stands still.
+    script.data_errors(primary, DiskError::Read, 0); // The only good disk: it stays in use.
+    script.wait(Cue::Whole, 200);
+    script.clients(&[Taste::Nothing]); // A whole block that is written would clear its bit.
+    script.act(Gap::Now, Action::Mend(primary)); // The run itself reads well.
+    script.wait(Cue::Whole, 150); // All epochs are acked: the target waits for none.
+    let factor = 20 + script.way(30) as u32; // That it is done gets to its disk late.
+    script.act(Gap::Now, Action::Slow(other, factor));
+    script.admin(Gap::Now, other, Admin::ResumeSync);
+    script.wait(Cue::Amid(other, Step::ResyncWriting), 3_000);
+    script.clients(&[Taste::Tail]); // In sync, elsewhere; the clients ask at once.
+    script.wait(Cue::Unheard(other), 500);
+    script.pause(20);
+    script.clients(&[Taste::Nothing]);
+    script.act(Gap::Now, Action::Slow(other, 1));
+    script.wait_for_peace();
 }
 
 /// T41: the nodes meet while a write of one of them is under way on its slow disk.

@@ -7,6 +7,7 @@ use super::reach::OnTheWay;
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
+use crate::node::steps::Step;
 
 /// I2: in protocol B the peer has said that it has a write, which waits there for an older one to the same place, and
 /// loses the Primary.
@@ -14,6 +15,9 @@ pub(super) fn acked_while_it_waits(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     setup.set("protocol", "B");
     setup.depth = setup.depth.max(4);
+    if script.way(3) == 0 {
+        return read_behind_what_waits(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::OnePlace]);
     let lost = script.way(4) > 0;
@@ -33,6 +37,28 @@ pub(super) fn acked_while_it_waits(script: &mut Script<'_>, setup: &mut Setup) {
         script.part(Gap::Now);
         script.take_over();
     }
+    script.wait_for_peace();
+}
+
+/// I25, D66: in protocol B the peer has said that it has writes, which wait there for older ones. The Primary's disk is
+/// given up, and its clients read there.
+fn read_behind_what_waits(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.volumes = 1;
+    setup.depth = 12; // Writes wait for the peer's disk from then on, and reads have to find a place beside them.
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::OnePlace]);
+    let factor = 100 + script.way(100) as u32;
+    script.act(Gap::Now, Action::Slow(other, factor));
+    for _ in 0..8 + script.way(8) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.admin(Gap::Now, primary, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(primary), 300);
+    for _ in 0..3 {
+        script.wait(Cue::Answered(Asked::Write), 1_000);
+    }
+    script.act(Gap::Now, Action::Slow(other, 1));
+    script.admin(Gap::Now, primary, Admin::Attach);
     script.wait_for_peace();
 }
 
@@ -541,6 +567,9 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
 /// I26, F13: writes of two Primaries to the same few sectors cross each other on their way, and acks are late.
 fn writes_collide(script: &mut Script<'_>, setup: &mut Setup) {
     setup.depth = setup.depth.max(6);
+    if script.way(2) == 0 {
+        return rivals_at_a_loss(script);
+    }
     let (primary, other) = (script.primary, script.other);
     script.admin(Gap::Now, other, Admin::Promote);
     script.wait(Cue::Primary(other), 2_000);
@@ -560,6 +589,51 @@ fn writes_collide(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.clients(&[Taste::Nothing]);
     script.wait(Cue::Lonely(primary), 20_000); // It does not come: nobody waits for ever.
+    script.wait_for_peace();
+}
+
+/// I26, I8, D11, D179: the link is lost while writes of two Primaries wait for each other. Either they are alone for long,
+/// or the I/O of both is frozen, and goes on at one of them first, which may lose its disk before the other one's does.
+fn rivals_at_a_loss(script: &mut Script<'_>) {
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    let [one, two] = if script.way(2) == 0 { [primary, other] } else { [other, primary] };
+    let late = 20 + script.way(60) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.clients(&[Taste::OnePlace]);
+    script.pause(60);
+    script.wait(Cue::Amid(one, Step::Conflict), 3_000);
+    script.act(Gap::Now, Action::Cut); // Not a break: no answer gets through, and they do not meet at once.
+    script.clients(&[Taste::Nothing]); // What is written next would hide what differs, or wake what waits.
+    script.act(Gap::Now, Action::Jitter(0));
+    let frozen = script.way(3) > 0;
+    if frozen {
+        script.admin(Gap::Now, one, Admin::SuspendIo); // The loss is found out by a ping, later than that.
+        script.admin(Gap::Now, two, Admin::SuspendIo);
+    }
+    script.wait(Cue::Lonely(one), 5_000);
+    script.wait(Cue::Lonely(two), 5_000);
+    if !frozen {
+        script.wait(Cue::Whole, 7_000); // It does not come: the clients have time to lose patience.
+        script.act(Gap::Now, Action::Join);
+        return script.wait_for_peace();
+    }
+    script.act(Gap::Now, Action::Join);
+    script.wait(Cue::Whole, 8_000);
+    script.admin(Gap::Now, one, Admin::ResumeIo); // What it sends again meets what is frozen.
+    if script.way(2) == 0 {
+        script.clients(&[Taste::OnePlace]);
+        script.wait(Cue::Amid(two, Step::Conflict), 500);
+        script.pause(20); // It has heard that its write is to go again.
+        script.clients(&[Taste::Nothing]);
+        script.admin(Gap::Now, one, Admin::Detach { force: true });
+        script.wait(Cue::Doubtful(two), 500); // Else the frozen write would go to it, and be refused.
+    } else {
+        script.pause(100);
+    }
+    script.admin(Gap::Now, two, Admin::ResumeIo);
+    script.wait(Cue::Lonely(two), 2_000); // It comes, or there is time to compare.
     script.wait_for_peace();
 }
 
