@@ -352,6 +352,11 @@ impl Book {
             if view.is_whole()
                 && let Some(began) = began
             {
+                // What it says is on its disk before (I34, M90).
+                let on_disk = generation(&self.disk(world, host));
+                if before.conn == "SyncTarget" && on_disk.is_some_and(|uuid| uuid != view.uuids[0] & !1) {
+                    return Err(format!("{host} calls a run ended, and its metadata do not (I34, M90)"));
+                }
                 // A source that is gone meanwhile has written what the target never got.
                 let parted = !self.views[1 - host].is_connected();
                 let had = self.oracle.snapshot(host);
