@@ -8,7 +8,7 @@ use super::link::Phase;
 use super::peer_ack::Answer;
 use super::peer_write::{PeerKind, WritePacket};
 use super::rules::{Manner, StateResult};
-use super::state::{Conn, Disk, State, StateChange};
+use super::state::{Conn, Disk, Role, State, StateChange};
 use super::sync_handshake::Meeting;
 use super::worker::Work;
 use crate::buffer::Buf;
@@ -401,9 +401,13 @@ impl Node {
             "Aborting Connect, can not thaw IO with an only Consistent peer",
         );
         // What it acknowledged and did not confirm by a barrier ack it may have lost: the bits tell. The
-        // log is of all volumes, so each of them that was waiting for a new generation gets it: bits
-        // without one are no reason for a resync when the peer comes back.
+        // log is of all volumes, so each of them that this node writes to gets a new generation, be it that another
+        // one was connected already, and none was due any more: bits without one are no reason for a resync when
+        // the peer comes back.
         self.connection_lost_requests();
+        for v in self.volumes.values_mut() {
+            v.marks.new_uuid_due |= v.state.role == Role::Primary;
+        }
         self.generations_due().into_iter().for_each(|work| self.worker.push(work));
         self.force(volume, StateChange { susp: Some(false), ..StateChange::NOTHING });
         self.protocol_error("a new data generation is due before the peer may come back");

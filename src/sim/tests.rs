@@ -261,6 +261,38 @@ fn resume_io_makes_the_generations_of_all_volumes() {
     assert!(before.iter().zip(&after).all(|(before, after)| before[0] != after[0]), "{after:x?}");
 }
 
+/// S32.10, I18: the peer is back with a disk of which nobody knows what it has; the log is of all volumes, also of the one that
+/// was connected already.
+#[test]
+fn a_thaw_that_is_refused_for_one_volume_leaves_no_other_one_different() {
+    let mut options = DiskOptions::default();
+    options.set("fencing", Some("resource-and-stonith")).unwrap();
+    let mut world = synced_volumes(7, 2, &options);
+    world.set_exit(0, "fence-peer", 1);
+    let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
+    world.cut();
+    let cookies = clients.each_mut().map(|client| write(&mut world, client, 5, 7));
+    let parted = |world: &mut World| states(world).iter().all(|state| state.starts_with("WFConnection"));
+    assert!(world.run_until(LIMIT, parted), "{:?}", states(&mut world));
+    command(&mut world, 1, Command::Detach { volume: VolumeId(1), force: true });
+    apply_al(&world.disk(1, 1).unwrap()).unwrap();
+    let attach = world.start_attach(1, VolumeId(1), options).unwrap();
+    assert!(world.finish(&attach, LIMIT).unwrap().is_success());
+    world.join();
+    for (client, cookie) in clients.iter_mut().zip(cookies) {
+        assert_eq!(world.answer(client, cookie, LIMIT).unwrap().error, 0);
+    }
+    for volume in [0, 1] {
+        reaches(&mut world, VolumeId(volume), IN_SYNC);
+        let blocks = [0, 1].map(|host| {
+            let mut block = [0; 4096];
+            world.disk(host, volume).unwrap().read_at(5 * 4096, &mut block).unwrap();
+            block
+        });
+        assert!(blocks == [[7; 4096]; 2], "volume {volume}");
+    }
+}
+
 /// A4, A5: one volume has its data at the peer, and the other one gets its own disk back.
 #[test]
 fn io_that_had_no_data_goes_on_when_each_volume_has_some_again() {
