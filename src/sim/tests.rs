@@ -158,10 +158,30 @@ fn a_crashed_machine_says_nothing_and_one_that_is_back_resets_old_connections() 
     assert_eq!(world.status(0).unwrap().volumes[0].cstate, "WFConnection");
 }
 
-#[test]
-fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_their_own() {
+/// A Primary without its peer waits until that is fenced.
+fn stonith() -> DiskOptions {
     let mut options = DiskOptions::default();
     options.set("fencing", Some("resource-and-stonith")).unwrap();
+    options
+}
+
+/// Both volumes are in sync, and hold these bytes in this block on both machines.
+#[track_caller]
+fn reach_with(world: &mut World, number: u64, byte: u8) {
+    for volume in [0, 1] {
+        reaches(world, VolumeId(volume), IN_SYNC);
+        let blocks = [0, 1].map(|host| {
+            let mut block = [0; 4096];
+            world.disk(host, volume).unwrap().read_at(number * 4096, &mut block).unwrap();
+            block
+        });
+        assert!(blocks == [[byte; 4096]; 2], "volume {volume}");
+    }
+}
+
+#[test]
+fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_their_own() {
+    let options = stonith();
     let mut world = synced_volumes(1, 2, &options);
     world.set_exit(0, "fence-peer", 7);
     let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
@@ -183,16 +203,7 @@ fn all_volumes_of_a_fencing_primary_are_frozen_and_go_on_with_a_generation_of_th
     let alone = "WFConnection Primary/Unknown UpToDate/Outdated";
     assert_eq!([0, 1].map(|volume| states_of(&mut world, VolumeId(volume))[0].clone()), [alone; 2]);
     world.join();
-    for volume in [0, 1] {
-        reaches(&mut world, VolumeId(volume), IN_SYNC);
-        let disks = [0, 1].map(|host| world.disk(host, volume).unwrap());
-        let blocks = disks.map(|disk| {
-            let mut block = [0; 4096];
-            disk.read_at(5 * 4096, &mut block).unwrap();
-            block
-        });
-        assert!(blocks == [[7; 4096]; 2], "volume {volume}");
-    }
+    reach_with(&mut world, 5, 7);
 }
 
 /// T28: epochs are of the connection. A barrier is acked when the disks of all volumes are flushed: the flush of one
@@ -222,8 +233,7 @@ fn a_barrier_waits_for_the_disks_of_all_volumes() {
 
 #[test]
 fn a_primary_of_one_volume_that_cannot_fence_waits_with_all_of_them() {
-    let mut options = DiskOptions::default();
-    options.set("fencing", Some("resource-and-stonith")).unwrap();
+    let options = stonith();
     let mut world = synced_volumes(2, 2, &options);
     world.set_exit(0, "fence-peer", 1);
     command(&mut world, 0, Command::Secondary { volume: VolumeId(1) });
@@ -265,8 +275,7 @@ fn resume_io_makes_the_generations_of_all_volumes() {
 /// was connected already.
 #[test]
 fn a_thaw_that_is_refused_for_one_volume_leaves_no_other_one_different() {
-    let mut options = DiskOptions::default();
-    options.set("fencing", Some("resource-and-stonith")).unwrap();
+    let options = stonith();
     let mut world = synced_volumes(7, 2, &options);
     world.set_exit(0, "fence-peer", 1);
     let mut clients = [0, 1].map(|volume| world.open(0, VolumeId(volume)).unwrap());
@@ -282,15 +291,7 @@ fn a_thaw_that_is_refused_for_one_volume_leaves_no_other_one_different() {
     for (client, cookie) in clients.iter_mut().zip(cookies) {
         assert_eq!(world.answer(client, cookie, LIMIT).unwrap().error, 0);
     }
-    for volume in [0, 1] {
-        reaches(&mut world, VolumeId(volume), IN_SYNC);
-        let blocks = [0, 1].map(|host| {
-            let mut block = [0; 4096];
-            world.disk(host, volume).unwrap().read_at(5 * 4096, &mut block).unwrap();
-            block
-        });
-        assert!(blocks == [[7; 4096]; 2], "volume {volume}");
-    }
+    reach_with(&mut world, 5, 7);
 }
 
 /// A4, A5: one volume has its data at the peer, and the other one gets its own disk back.

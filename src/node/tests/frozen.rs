@@ -257,10 +257,9 @@ fn a_handler_of_another_volume_is_called_before_a_bitmap_that_waits_for_it() {
     assert_settled(&mut world);
 }
 
-/// T1, T4: nothing says that the peer did not restart while I/O was frozen.
-#[test]
-fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
-    let mut world = World::synced(plain());
+/// A pair in sync again after a resync of one block, whose source takes the target for a kernel.
+pub(super) fn resynced_to_a_kernel(options: NetOptions) -> World {
+    let mut world = World::synced(options);
     world.cut();
     world.write(0, 3, 7);
     world.cut = false;
@@ -268,6 +267,13 @@ fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
     world.hosts[0].node.link_mut().features = Features(13); // A kernel.
     world.settle();
     assert_eq!(world.hosts[1].disk[3 * 4096], 7);
+    world
+}
+
+/// T1, T4: nothing says that the peer did not restart while I/O was frozen.
+#[test]
+fn what_a_resync_brought_is_brought_again_if_the_peer_may_have_lost_it() {
+    let mut world = resynced_to_a_kernel(plain());
     assert!(world.command(0, Command::SuspendIo { volume: VOLUME }).is_success());
     world.cut();
     world.hosts[1].disk[3 * 4096] = 0;

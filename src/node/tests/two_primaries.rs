@@ -1,7 +1,7 @@
 //! Both nodes are Primary and write to the same sectors (datapath.md section 11).
 
+use super::frozen::resynced_to_a_kernel;
 use super::*;
-use crate::node::link::Features;
 
 /// Two primaries in sync.
 fn both_primary() -> World {
@@ -251,13 +251,7 @@ fn a_write_that_the_peer_had_does_not_meet_a_later_one_on_its_way() {
 /// when this one leaves by command.
 #[test]
 fn what_a_resync_brought_to_another_primary_is_trusted_after_a_disconnect() {
-    let mut world = World::synced(NetOptions { allow_two_primaries: true, ..plain() });
-    world.cut();
-    world.write(0, 3, 7);
-    world.cut = false;
-    world.step_until(|world| world.hosts[0].state().starts_with("WFBitMapS"));
-    world.hosts[0].node.link_mut().features = Features(13); // A kernel.
-    world.settle();
+    let mut world = resynced_to_a_kernel(NetOptions { allow_two_primaries: true, ..plain() });
     assert!(world.command(1, Command::Primary { volume: VOLUME, force: false }).is_success());
     world.settle();
     for host in 0..2 {
@@ -348,16 +342,23 @@ fn a_write_does_not_wait_for_a_frozen_one_that_does_not_go_again() {
     assert!(world.reply(1 - resolver, new).is_some(), "{}", world.logs());
 }
 
+/// The resolver's write of one block and the other node's of that and the next one, which is to go again; nothing gets to
+/// that node yet. The resolver and both writes.
+fn rivals_held_at_the_loser() -> (World, usize, [u64; 2]) {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    world.hold(1 - resolver, true);
+    let first = world.submit(resolver, blocks(4, 1, 1));
+    let second = world.submit(1 - resolver, blocks(4, 2, 2));
+    world.deliver_all();
+    (world, resolver, [first, second])
+}
+
 /// D180: what it is to wait for comes when the disk is gone, and is refused.
 #[test]
 fn a_write_that_waits_for_one_of_the_peers_goes_again_when_that_is_refused() {
-    let mut world = both_primary();
-    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let (mut world, resolver, [first, second]) = rivals_held_at_the_loser();
     let other = 1 - resolver;
-    world.hold(other, true);
-    let first = world.submit(resolver, blocks(4, 1, 1));
-    let second = world.submit(other, blocks(4, 2, 2));
-    world.deliver_all();
     let meta = world.hosts[other].node.link().meta.unwrap();
     world.hosts[other].ends.get_mut(&meta).unwrap().held = false;
     world.deliver_all();
@@ -372,13 +373,8 @@ fn a_write_that_waits_for_one_of_the_peers_goes_again_when_that_is_refused() {
 /// D180: what it is to wait for was refused, as the disk is gone: it goes again at once.
 #[test]
 fn a_write_that_is_to_go_again_does_not_wait_for_one_that_was_refused() {
-    let mut world = both_primary();
-    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    let (mut world, resolver, [first, second]) = rivals_held_at_the_loser();
     let other = 1 - resolver;
-    world.hold(other, true);
-    let first = world.submit(resolver, blocks(4, 1, 1));
-    let second = world.submit(other, blocks(4, 2, 2));
-    world.deliver_all();
     assert!(world.command(other, Command::Detach { volume: VOLUME, force: true }).is_success());
     let data = world.hosts[other].node.link().data.unwrap();
     world.hosts[other].ends.get_mut(&data).unwrap().held = false;

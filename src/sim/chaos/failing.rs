@@ -107,16 +107,11 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
 /// T14, I31: a run has passed some blocks and is paused; the target cannot write there what a client writes. Nothing of the
 /// run itself fails: it looks for them once more.
 fn refused_behind_the_scan(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("on-io-error", "pass_on");
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "20000"); // A second for all: 500 blocks in a tick, the first ones first.
     setup.set("max-buffers", "2048");
-    setup.volumes = 1;
-    setup.separate_meta = true; // No write to the metadata is to fail.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     let (primary, other) = (script.primary, script.other);
     let pauses = if script.way(2) == 0 { primary } else { other };
     script.clients_write(&[Taste::OnePlace]);
@@ -142,16 +137,11 @@ fn refused_behind_the_scan(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// T12, I31: the source cannot read as many blocks as may be asked for at once, and then it can: the run goes on.
 fn source_that_cannot_read_for_a_while(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("on-io-error", "pass_on"); // The only good disk: it stays in use.
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "100M");
     setup.set("max-buffers", "512"); // 256 blocks in a tick: two seconds for all.
-    setup.volumes = 1;
-    setup.separate_meta = true;
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::Cold]);
     script.clients(&[Taste::Nothing]); // A client's read that fails would mark bits of the source alone.
@@ -169,14 +159,9 @@ fn source_that_cannot_read_for_a_while(script: &mut Script<'_>, setup: &mut Setu
 /// D144, I32: a write is on one of the disks and still under way on the other, slow one, when a verify comes to its block:
 /// that waits for it, and finds no difference.
 fn verified_under_a_slow_write(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "400M");
-    setup.volumes = 1;
-    setup.separate_meta = true; // A write to the data device is the client's.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     setup.depth = 1; // No other write waits for it, which would clear the bit.
     let (primary, other) = (script.primary, script.other);
     let slow = if script.way(3) == 0 { primary } else { other };
@@ -227,15 +212,11 @@ pub(super) fn one_disk_of_a_resync_refuses(script: &mut Script<'_>, setup: &mut 
 /// D35, I11: a verify runs in protocol A or B, and the Primary's disk refuses a write that the peer has received. That calls
 /// it in sync later, before it hears that the verify is over, and acks its epoch: the bit stays all the same.
 fn one_disk_of_a_verify_refuses(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care"); // Nobody may have A with the strictest (154).
+    setup.be_plain();
     setup.set("protocol", if script.way(3) == 0 { "A" } else { "B" });
     setup.set("on-io-error", "pass_on");
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "400"); // It lasts.
-    setup.volumes = 1;
-    setup.separate_meta = true; // No write to the metadata is to fail.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67; // No write waits for a slot.
     setup.depth = setup.depth.max(3);
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::Cold, Taste::Tail]); // Whole blocks: a part of one clears no bit.
@@ -418,14 +399,9 @@ pub(super) fn failed_disk_of_the_peer(script: &mut Script<'_>, setup: &mut Setup
 /// D35, I11: a verify runs, and the peer has called the last write in sync. It gives its disk up, and the Primary writes there
 /// again, alone, before the barrier of the older write is acked: the bit of the newer one stays all the same.
 fn written_alone_before_the_ack(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "400"); // It lasts, and does not get to the end of the device.
-    setup.volumes = 1;
-    setup.separate_meta = true; // The device ends within a block, and whoever writes its tail covers that.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     setup.depth = 1; // What is under way is soon done.
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::Tail]);
@@ -587,13 +563,8 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
 /// D54, I28: a block of a run that came to nothing is still on the target's slow disk, when the source has its own disk
 /// back and writes there in the next run.
 fn block_of_a_lost_run(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("on-no-data-accessible", "io-error");
-    setup.volumes = 1;
-    setup.separate_meta = true; // A write to the data device is the block.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     setup.depth = setup.depth.max(4);
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::OnePlace]); // Two blocks, which are asked for together.

@@ -54,6 +54,8 @@ pub(super) struct Life {
     /// No client may open the devices of this node now.
     pub(super) barred: [bool; 2],
     pub(super) patience: [Patience; 2],
+    /// The link does what it should since then.
+    pub(super) linked: Moment,
     /// The aimed faults, and whether they come before the plan.
     pub(super) aims: Vec<Aim>,
     aims_first: bool,
@@ -115,6 +117,7 @@ impl Life {
             blank: [false; 2],
             barred: [false; 2],
             patience: Default::default(),
+            linked: Moment::default(),
             aims,
             aims_first: seed % 8 < 6,
             aim: None,

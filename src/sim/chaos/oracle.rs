@@ -212,8 +212,7 @@ impl Oracle {
 
     /// A copy is gone: there is a new disk in its place.
     pub fn blank(&mut self, host: HostId) {
-        self.drops(host);
-        self.copies[host].clear();
+        self.comes_back(host, Snapshot::new());
     }
 
     /// A copy is the one again that had to have this.

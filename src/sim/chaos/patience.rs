@@ -20,8 +20,6 @@ pub(super) struct Patience {
     slow: bool,
     /// Its disks and its program do what they should since then, or from then on.
     steady: Moment,
-    /// So does the link.
-    linked: Moment,
     /// By volume: it has good data, is alone, and serves its clients since then.
     serves: Vec<Option<Moment>>,
     /// It is connected, its I/O is suspended for want of data, and there are data of all volumes, since then.
@@ -36,7 +34,7 @@ impl Life {
         let now = self.world.now();
         let after = |ms: u32| now.after(Duration::from_millis(u64::from(ms)));
         if matches!(action, Action::Cut | Action::Join | Action::Break | Action::Silence(_)) {
-            self.patience.iter_mut().for_each(|patience| patience.linked = now);
+            self.linked = now;
         }
         let (host, steady) = match action {
             Action::Stall(host, ms) | Action::Pause(host, ms) => (host, after(ms)),
@@ -53,8 +51,9 @@ impl Life {
     /// Everything is healed.
     pub(super) fn eased(&mut self) {
         let steady = self.world.now();
+        self.linked = steady;
         for patience in &mut self.patience {
-            (patience.slow, patience.steady, patience.linked) = (false, steady, steady);
+            (patience.slow, patience.steady) = (false, steady);
         }
     }
 
@@ -87,7 +86,7 @@ impl Life {
         let options = &self.setup.net;
         let limit = Duration::from_millis(u64::from(options.timeout_ds) * 100) * options.ko_count;
         let Some(before) = self.before(limit + Duration::from_secs(1)) else { return Ok(()) };
-        let linked = self.patience[0].linked.since(Moment::default()) < before;
+        let linked = self.linked.since(Moment::default()) < before;
         if linked && [0, 1].into_iter().all(|host| self.is_well(host, before)) {
             return Err(format!("two nodes that are well do not answer each other for {limit:?} (I31)"));
         }
@@ -129,7 +128,7 @@ impl Life {
                     "{host} has data of all volumes, and does not go on for {PATIENCE:?} (I8)"
                 ));
             }
-            let free = is_well(host) && is_well(1 - host) && long(patience.linked);
+            let free = is_well(host) && is_well(1 - host) && long(self.linked);
             if free && patience.ends.iter().flatten().any(|since| long(*since)) {
                 return Err(format!("{host} has not heard for {PATIENCE:?} that its target is done (I31)"));
             }

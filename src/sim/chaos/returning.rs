@@ -108,15 +108,11 @@ pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setu
 /// T6, I29: a Primary without its disk takes it back and is the target. Its clients' writes wait for blocks that come, and
 /// its own disk refuses some: those bits stay, though the blocks are flushed behind that.
 fn refused_behind_a_block(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("on-io-error", "pass_on");
     setup.set("c-plan-ahead", "0");
     setup.set("resync-rate", "100M"); // All blocks are asked for at once.
-    setup.volumes = 1;
-    setup.separate_meta = true;
     setup.stragglers = Some(3 + script.way(3)); // Some block comes late, and the flush waits for it.
-    setup.disk.al_extents = 67;
     setup.depth = 10; // Many writes wait for the blocks.
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All]);

@@ -115,6 +115,17 @@ impl Setup {
         debug_assert!(set.is_ok(), "{name} {value}");
     }
 
+    /// One volume in protocol C, where what happens is what a template makes happen: the data device has nothing but data
+    /// and ends within a block, no operation takes long by chance, no write waits for a slot of the activity log, and nobody is fenced.
+    pub(super) fn be_plain(&mut self) {
+        self.set("fencing", "dont-care");
+        self.set("protocol", "C");
+        self.volumes = 1;
+        self.separate_meta = true;
+        self.stragglers = None;
+        self.disk.al_extents = 67;
+    }
+
     /// There is one Primary at any time.
     pub(super) fn be_one_primary(&mut self) {
         self.set("allow-two-primaries", "no");

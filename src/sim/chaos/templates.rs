@@ -523,15 +523,19 @@ fn end_unheard(script: &mut Script<'_>, setup: &mut Setup) {
     }
 }
 
+/// The other node comes back, as the target of a run that begins, and stands still.
+fn meets_and_pauses(script: &mut Script<'_>) {
+    let other = script.other;
+    script.admin(Gap::Now, other, Admin::PauseSync);
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Thawed(other), 5_000);
+    script.wait(Cue::Whole, 150); // It does not come.
+}
+
 /// T1, I27: a client's write brings the last block that the target lacks; the target is done, and loses its power before
 /// the barrier of that write.
 fn last_write_of_a_run(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
-    setup.volumes = 1;
-    setup.separate_meta = true; // A flush of the metadata is none of the data.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
+    setup.be_plain();
     setup.depth = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::Tail]);
@@ -540,10 +544,7 @@ fn last_write_of_a_run(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait(Cue::Answered(Asked::Write), 300); // On one disk only: the last block, mostly.
     script.clients(&[Taste::Nothing]);
     script.wait(Cue::Answered(Asked::Write), 20);
-    script.admin(Gap::Now, other, Admin::PauseSync);
-    script.admin(Gap::Now, other, Admin::Connect);
-    script.wait(Cue::Thawed(other), 5_000);
-    script.wait(Cue::Whole, 150); // It does not come: the run begins, and stands still.
+    meets_and_pauses(script);
     script.clients(&[Taste::Tail]);
     script.wait(Cue::Answered(Asked::Write), 300); // It brings what is missing; its barrier comes 10 ms later.
     script.clients(&[Taste::Nothing]); // The next write would bring the barrier.
@@ -557,23 +558,15 @@ fn last_write_of_a_run(script: &mut Script<'_>, setup: &mut Setup) {
 /// T39, I31: the target is done while the source has a bit of its own, of a read that failed, and a write elsewhere that
 /// is to clear bits: the source ends the run when that is settled.
 fn done_beside_an_own_bit(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("fencing", "dont-care");
-    setup.set("protocol", "C");
+    setup.be_plain();
     setup.set("on-io-error", "pass_on");
-    setup.volumes = 1;
-    setup.separate_meta = true; // Only clients read the data device.
-    setup.stragglers = None;
-    setup.disk.al_extents = 67;
     setup.depth = setup.depth.max(3);
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All]);
     script.admin(Gap::Now, other, Admin::Disconnect { force: false });
     script.wait(Cue::Lonely(primary), 1_000);
     script.wait(Cue::Answered(Asked::Write), 300);
-    script.admin(Gap::Now, other, Admin::PauseSync);
-    script.admin(Gap::Now, other, Admin::Connect);
-    script.wait(Cue::Thawed(other), 5_000);
-    script.wait(Cue::Whole, 150); // It does not come: the run begins, and stands still.
+    meets_and_pauses(script);
     script.data_errors(primary, DiskError::Read, 0); // The only good disk: it stays in use.
     script.wait(Cue::Whole, 200);
     script.clients(&[Taste::Nothing]); // A whole block that is written would clear its bit.
