@@ -123,7 +123,14 @@ impl Before {
 fn facts(own: Node, peer: Node, resolve: bool) -> Facts {
     let bits = |node: Node, more: bool| node.bits.unwrap_or(if more { 1000 } else { 500 });
     Facts {
-        compare: compare::Facts { own: own.side, peer: peer.side, resolve, apv: 101, write_same: true },
+        compare: compare::Facts {
+            own: own.side,
+            peer: peer.side,
+            resolve,
+            apv: 101,
+            write_same: true,
+            sync_uuid_taken: false,
+        },
         disk: own.disk,
         negotiated: Disk::Diskless,
         peer_disk: peer.disk,

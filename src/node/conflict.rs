@@ -6,7 +6,8 @@
 //!  ───────────────────────────────────────         ──────────────
 //!  own write W ── P_DATA ─────────────────────────► waits for the fate of V
 //!  V overlaps W: is not written   ◄──── P_DATA ──── own write V
-//!    V inside W: P_SUPERSEDED ────────────────────► V is answered; W goes over it
+//!    V inside W, and W on
+//!    the own disk: P_SUPERSEDED ──────────────────► V is answered; W goes over it
 //!    else:       P_RETRY_WRITE ───────────────────► V waits for W, then goes again
 //!  W is done     ◄─────────────────── P_WRITE_ACK ─ W is written
 //! ```
@@ -15,12 +16,12 @@ use super::Node;
 use super::effect::LogLevel;
 use super::epochs::EpochKey;
 use super::peer_write::WritePacket;
-use super::state::{Conn, Disk, Role};
+use super::state::{Conn, Role};
 use super::transfer_log::{LocalLeg, NetLeg, Req, ReqKey};
 use super::volume::Admitted;
 use crate::buffer::Buf;
 use crate::units::{Extent, Moment, VolumeId};
-use crate::wire::packet::{BlockAck, Packet};
+use crate::wire::packet::{BlockAck, DpFlags, Packet};
 
 /// A write of the peer that came before acks that the peer had sent before it (D178).
 #[derive(Debug)]
@@ -125,7 +126,9 @@ impl Node {
     /// As the resolver, refuses a write of the peer that overlaps own ones (D179, W147). Whether it
     /// did: such a write is not executed. One that the peer has answered is no rival: the peer wrote
     /// later than that, and its write only waits until ours is on the local disk. One that the peer may have had
-    /// before the connection was lost takes no later write's place.
+    /// before the connection was lost takes no later write's place, nor does one that is not on the local disk: the
+    /// peer answers its client, and with both programs killed just then this copy would have neither (I1). Nor is one
+    /// superseded that is to be durable here when it is answered (I6).
     pub(super) fn refuse_conflicting(
         &mut self,
         volume: VolumeId,
@@ -136,11 +139,10 @@ impl Node {
             return false;
         }
         let unanswered = self.own_writes(volume, extent).filter(|(_, req)| req.net.pending || req.net.lost);
-        // The peer answers its client then: what takes the write's place has to be on a good disk, if its own is none.
-        let peer_has_it = self.volumes.get(&volume).is_some_and(|v| v.state.pdsk == Disk::UpToDate);
+        let durable = write.flags.contains(DpFlags::FUA) || write.flags.contains(DpFlags::FLUSH);
         let takes_its_place = |req: &Req| {
-            let stays = peer_has_it || req.local == LocalLeg::Done { ok: true };
-            req.extent.contains(extent) && stays && !req.net.lost && !req.net.again
+            let is_here = req.local == LocalLeg::Done { ok: true };
+            req.extent.contains(extent) && is_here && !durable && !req.net.lost && !req.net.again
         };
         let mine: Vec<(ReqKey, Extent, bool)> =
             unanswered.map(|(key, req)| (key, req.extent, takes_its_place(req))).collect();

@@ -208,6 +208,9 @@ impl Node {
         if peer.disk >= Disk::Inconsistent && peer.disk != Disk::DUnknown && v.peer_uuids.is_none() {
             return self.protocol_error("P_STATE of an attached disk without P_UUIDS before it"); // W67
         }
+        if peer.disk >= Disk::Negotiating && peer.disk != Disk::DUnknown && v.meets_other_data() {
+            return self.refuse_other_data(volume); // The own disk was there when its UUIDs came.
+        }
         let peer_disk = worth_of_peer_disk(os, peer, said);
         let mut conn = if os.conn == Conn::WFReportParams { Conn::Connected } else { os.conn };
         if peer.conn == Conn::Ahead {

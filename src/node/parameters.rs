@@ -294,16 +294,10 @@ impl Node {
         let Uuids { current, bitmap, history, bits, flags } = *theirs;
         v.peer_uuids = Some(PeerUuids { current, bitmap, history, bits, flags });
         let State { conn, disk, pdsk, role, .. } = v.state;
-        let diskless = disk < Disk::Inconsistent;
-        let fresh = conn < Conn::Connected || pdsk == Disk::Diskless;
-        let shows = |uuid: u64| (v.exposed_uuid ^ uuid) & !1 == 0;
-        // The generation of what only the peer has was lost on its way.
-        let known = shows(current) || (v.marks.newer_elsewhere && shows(bitmap));
-        if fresh && diskless && role == Role::Primary && !known {
-            let text = format!("Can only connect to data with current UUID={:016X}", v.exposed_uuid);
-            return self.refuse_peer(&text);
+        if v.meets_other_data() {
+            return self.refuse_other_data(volume);
         }
-        if !diskless
+        if disk >= Disk::Inconsistent
             && conn == Conn::Connected
             && v.uuids()[0] == JUST_CREATED
             && flags & Uuids::SKIP_INITIAL_SYNC != 0
@@ -315,6 +309,12 @@ impl Node {
         if disk < Disk::Consistent && shown && (role == Role::Primary || conn >= Conn::Connected) {
             v.exposed_uuid = current;
         }
+    }
+
+    /// Clients here have seen data that are not the peer's, and there are no others (S31).
+    pub(super) fn refuse_other_data(&mut self, volume: VolumeId) {
+        let exposed = self.volumes.get(&volume).map_or(0, |v| v.exposed_uuid);
+        self.refuse_peer(&format!("Can only connect to data with current UUID={exposed:016X}"));
     }
 
     /// The peer declares both fresh disks equal (S31, W71). Its further packets wait until the bitmap says so, too: a

@@ -322,6 +322,7 @@ impl Node {
             bitmap.wrapping_add(SYNC_UUID_OFFSET)
         };
         v.rotate_bitmap_uuid(uuid);
+        v.marks.sync_uuid_is_new = true;
         let text = format!("updated sync UUID {}", uuids_text(v.uuids()));
         self.say(LogLevel::Info, Some(volume), text);
         self.worker.push_front([Work::SyncMeta { volume }, Work::SendSyncUuid { volume, uuid }]);

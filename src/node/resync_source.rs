@@ -35,6 +35,7 @@ impl Node {
             return self.ack(volume, extent, request.block_id, Packet::NegRsDreply);
         };
         resync.target.asked();
+        v.marks.sync_uuid_is_new = false;
         if resync.deferred.len() >= MAX_DEFERRED {
             return self.protocol_error("the peer asks for too many blocks at once");
         }

@@ -52,6 +52,12 @@ impl Node {
         Some(disk.bitmap.is_set(block))
     }
 
+    /// Whether the volume's bitmap counts for a target that has taken its sync UUID over, as far as this node can tell.
+    #[must_use]
+    pub fn is_sync_uuid_taken(&self, volume: VolumeId) -> bool {
+        self.volumes.get(&volume).is_none_or(|v| !v.marks.sync_uuid_is_new)
+    }
+
     /// Whether a request is not forgotten yet: its bits are not what they will be, as its epoch is not acked.
     #[must_use]
     pub fn has_requests(&self) -> bool {

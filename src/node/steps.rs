@@ -3,7 +3,7 @@
 use super::input::Ticket;
 use super::link::Phase;
 use super::peer_read::ReadKind;
-use super::peer_write::PeerKind;
+use super::peer_write::{PeerKind, Stage};
 use super::resync::Finish;
 use super::tickets::{ActivityStep, Operation, PageFor, Purpose};
 use super::transfer_log::ReqKey;
@@ -118,6 +118,18 @@ impl Node {
         if !link.withheld.is_empty() || link.early_write.is_some() {
             look(Step::Conflict);
         }
+    }
+
+    /// Whether a write of the peer was refused for an own one, which the peer has not answered yet (D179).
+    #[must_use]
+    pub fn has_refused_a_rival(&self) -> bool {
+        !self.link().withheld.is_empty()
+    }
+
+    /// Whether a write of the peer waits here for another one.
+    #[must_use]
+    pub fn has_waiting_peer_write(&self) -> bool {
+        self.link().peer_ios.values().any(|io| io.stage == Stage::Waiting && io.epoch.is_some())
     }
 
     /// Whose write this is, by the name that the peer acks it by.

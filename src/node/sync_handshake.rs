@@ -174,6 +174,7 @@ impl Node {
                 resolve: link.resolver,
                 apv: u32::from(link.apv),
                 write_same: link.features.large_trims(),
+                sync_uuid_taken: !v.marks.sync_uuid_is_new,
             },
             disk: v.state.disk,
             negotiated: v.negotiated.map_or(Disk::Diskless, |(disk, _)| disk),

@@ -204,6 +204,9 @@ pub(super) struct Marks {
     pub(super) target_said_done: bool,
     /// The peer was lost as the target of a run that it may have finished, unheard (T40).
     pub(super) target_unheard: bool,
+    /// No target has taken the own sync UUID over since it was made, as far as anybody knows: no bit was cleared since.
+    /// A restart forgets it.
+    pub(super) sync_uuid_is_new: bool,
     /// A disk was announced on this connection, and the peer has not said yet what it makes of it.
     pub(super) attach_unanswered: bool,
     /// P_SYNC_UUID came before this node was ready for it (W199).
@@ -364,6 +367,18 @@ impl Volume {
         matches!(self.state.pdsk, Disk::UpToDate) && !self.marks.peer_refused
     }
 
+    /// Whether this Primary has no disk, and the one that the peer comes with has not the data that its clients have seen.
+    pub(super) fn meets_other_data(&self) -> bool {
+        let State { conn, disk, pdsk, role, .. } = self.state;
+        let fresh = conn < Conn::Connected || pdsk < Disk::Negotiating;
+        let shown = |theirs: PeerUuids| {
+            let shows = |uuid: u64| (self.exposed_uuid ^ uuid) & !1 == 0;
+            // The generation of what only the peer has was lost on its way.
+            shows(theirs.current) || (self.marks.newer_elsewhere && shows(theirs.bitmap))
+        };
+        fresh && disk < Disk::Inconsistent && role == Role::Primary && !self.peer_uuids.is_some_and(shown)
+    }
+
     /// Connected without an own disk, to a peer that may be read: whoever opens this volume now is shown the peer's data,
     /// and no older ones may take their place (S31, S37.7).
     fn show_peer_data(&mut self) {
@@ -429,6 +444,7 @@ impl Volume {
     pub(super) fn set_in_sync(&mut self, extent: crate::units::Extent) -> u64 {
         let end = self.end;
         let Some((first, last)) = extent.covered_bits(end) else { return 0 };
+        self.marks.sync_uuid_is_new = false;
         self.usable_disk().map_or(0, |disk| disk.bitmap.clear(first, last))
     }
 }

@@ -193,6 +193,7 @@ impl Node {
         v.marks.use_degr_wfc = decided.use_degr_wfc;
         v.marks.target_unheard = decided.target_unheard;
         v.marks.io_error = false;
+        v.marks.sync_uuid_is_new = false;
         let grown = v.end.get() != 0 && size > v.end;
         v.marks.resync_after_negotiation = grown;
         v.end = size;

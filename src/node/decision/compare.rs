@@ -67,6 +67,10 @@ pub struct Facts {
     pub apv: u32,
     /// Feature 0x4 is agreed.
     pub write_same: bool,
+    /// The own bitmap counts for a target that took the sync UUID over, or may have done so: bits were cleared for it.
+    /// Who comes with the generation before is another disk then, as one that is put back while its replacement is
+    /// being filled.
+    pub sync_uuid_taken: bool,
 }
 
 /// What the comparison says (S65).
@@ -298,7 +302,9 @@ fn different_current(facts: &Facts) -> Comparison {
     if masked(own.bitmap) == theirs {
         return Comparison::of(70, PUSH);
     }
-    if masked(own.history[0]) == theirs && sync_uuid_lost(own, peer, facts.apv) {
+    // The kernel asks the UUIDs alone, and lets such a disk have the few blocks that its replacement lacked. The peer
+    // takes a full sync, too: this node marks all, and both take what either has marked.
+    if masked(own.history[0]) == theirs && sync_uuid_lost(own, peer, facts.apv) && !facts.sync_uuid_taken {
         if facts.apv < 91 {
             return Comparison::of(71, TOO_OLD);
         }
@@ -366,7 +372,14 @@ mod tests {
     }
 
     fn facts(own: [u64; 4], peer: [u64; 4]) -> Facts {
-        Facts { own: side(own), peer: side(peer), resolve: false, apv: 101, write_same: true }
+        Facts {
+            own: side(own),
+            peer: side(peer),
+            resolve: false,
+            apv: 101,
+            write_same: true,
+            sync_uuid_taken: false,
+        }
     }
 
     fn decides(own: [u64; 4], peer: [u64; 4]) -> (i32, u8) {
@@ -406,6 +419,9 @@ mod tests {
         assert_eq!(decides([d, c + 1, 0, 0], [c, b, 0, 0]), (1, 70));
         assert_eq!(decides([d, c + OFF, c, h], [c, 0, e, 0]), (1, 71));
         assert_eq!(decides([d, c + 2 * OFF, c, h], [c, 0, e, 0]), (2, 80));
+        let taken = Facts { sync_uuid_taken: true, ..facts([d, c + OFF, c, h], [c, 0, e, 0]) };
+        let Comparison { relation, rule, own_fix, .. } = compare(&taken);
+        assert_eq!((relation.number(), rule, own_fix), (2, 80, None));
         assert_eq!(decides([d, e, h, c], [c, 0, e, 0]), (2, 80));
         assert_eq!(decides([c, b + 1, h, i], [d, b, 0, 0]), (100, 90));
         assert_eq!(decides([c, b, h, i], [d, e, i, 0]), (-100, 100));
@@ -546,6 +562,7 @@ mod tests {
                 resolve: flag(4),
                 apv,
                 write_same: flag(5),
+                sync_uuid_taken: false,
             }
         })
     }

@@ -419,6 +419,7 @@ mod tests {
                 resolve: false,
                 apv: 101,
                 write_same: true,
+                sync_uuid_taken: false,
             },
             disk: Disk::UpToDate,
             negotiated: Disk::Diskless,

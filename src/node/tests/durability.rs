@@ -528,3 +528,31 @@ fn a_crash_as_primary_is_forgotten_on_disk_when_it_is_history() {
         assert!(!noted(&world, 1).flags.contains(MetaFlags::CRASHED_PRIMARY), "{chosen}\n{}", world.logs());
     }
 }
+
+/// S31, I25: the peer comes with an older disk, and the Primary's own one is lost between what tells its generation and what
+/// tells its state.
+#[test]
+fn an_older_disk_is_not_shown_whose_uuids_came_while_the_own_one_was_there() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.write(0, 3, 7);
+    world.settle();
+    world.hold(0, true);
+    world.begin_attach(1, 998);
+    world.deliver_all();
+    let [.., Packet::Sizes(_), Packet::Uuids(_), Packet::State(_)] = world.hosts[1].said[..] else {
+        panic!("{:?}", world.hosts[1].said)
+    };
+    let data = world.hosts[0].node.link().data.unwrap();
+    world.hosts[0].ends.get_mut(&data).unwrap().held = false;
+    assert!(world.deliver_packet(0, data) && world.deliver_packet(0, data));
+    world.hosts[0].ends.get_mut(&data).unwrap().held = true;
+    world.hosts[0].fails = |_, op| (!matches!(op, DiskOp::Read { .. })).then_some(DiskFault::Os(5));
+    world.submit(0, write_of(4, 8));
+    world.deliver_all();
+    assert!(world.hosts[0].state().contains("Diskless/Diskless"), "{}", world.logs());
+    world.hold(0, false);
+    world.deliver_all();
+    assert!(world.logs().contains("Can only connect to data with current UUID="), "{}", world.logs());
+    assert!(!world.hosts[0].state().contains("Diskless/UpToDate"), "{}", world.hosts[0].state());
+}

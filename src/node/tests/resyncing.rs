@@ -463,3 +463,45 @@ fn a_read_of_a_target_waits_for_the_writes_to_its_sectors() {
     let data = world.reply(0, read).unwrap().unwrap().unwrap();
     assert_eq!(data.bytes()[4096..], [7; 4096]);
 }
+
+/// I10, S64: the source has cleared bits for the disk that it has filled in part, and in its place comes one that has none of
+/// that. Its generation is the one before the sync UUID, as if it had missed just that.
+#[test]
+fn a_disk_that_is_put_back_in_the_middle_of_a_resync_gets_all_blocks() {
+    let mut world = World::synced(plain());
+    world.cut();
+    let old = world.hosts[1].disk.clone();
+    world.write(0, 3, 42);
+    world.write(0, 700, 43);
+    world.hosts[1].keeps = |_, op| matches!(op, DiskOp::Write { offset, .. } if *offset == 700 * 4096);
+    world.cut = false;
+    world.step_until(|world| !world.hosts[1].kept.is_empty() && world.bits(0) == 1);
+    world.cut();
+    world.release(1);
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: true }).is_success());
+    world.hosts[1].disk = old;
+    world.reattach(1);
+    world.join();
+    assert!(world.logs().contains("uuid_compare()=2 by rule 80"), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
+/// S64, rule 71: who has missed the sync UUID, and nothing else, gets the blocks that the bits tell of.
+#[test]
+fn a_target_that_missed_the_sync_uuid_gets_what_the_bits_tell_of() {
+    let mut world = joined(3..5);
+    world.hosts[0].slow_handlers = true;
+    world.step_until(|world| world.hosts[1].state().contains("WFSyncUUID"));
+    world.deliver_all();
+    world.hold(1, true);
+    world.end_handlers(0);
+    world.deliver_all();
+    let told = |packet: &Packet| matches!(packet, Packet::SyncUuid(_));
+    assert!(world.hosts[0].said.iter().any(told), "{}", world.logs());
+    world.cut();
+    world.join();
+    assert!(world.logs().contains("uuid_compare()=1 by rule 71"), "{}", world.logs());
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}

@@ -386,3 +386,41 @@ fn a_write_that_is_to_go_again_does_not_wait_for_one_that_was_refused() {
     assert_eq!(world.reply(other, second), Some(Ok(None)), "{}", world.logs());
     assert_eq!(world.hosts[resolver].disk[4 * 4096], 2);
 }
+
+/// The loser's write, which is inside one of the resolver's that its disk has or not, and what the resolver says to it.
+fn verdict(done: bool, fua: bool) -> (World, usize, [u64; 2]) {
+    let mut world = both_primary();
+    let resolver = usize::from(world.hosts[1].node.link().resolver);
+    world.hosts[resolver].said.clear();
+    world.hold(1 - resolver, true);
+    if !done {
+        world.hosts[resolver].keeps = writes_data;
+    }
+    let own = world.submit(resolver, blocks(4, 2, 1));
+    let extent = Extent::new(Sector::new(4 * 8), 8).unwrap();
+    let write = Request::Write { extent, data: Buf::copied(&[2; 4096]), fua };
+    let other = world.submit(1 - resolver, write);
+    world.deliver_all();
+    (world, resolver, [own, other])
+}
+
+/// I1, I6: the other node's client is answered when it hears that its write is superseded. Were the write that takes its place
+/// not on this disk, or were it to be durable here, this copy would lack it after a crash of both.
+#[test]
+fn a_write_is_superseded_by_what_is_on_the_disk_and_not_if_it_is_to_be_durable() {
+    for (done, fua, superseded) in [(true, false, true), (false, false, false), (true, true, false)] {
+        let (mut world, resolver, [own, other]) = verdict(done, fua);
+        let said = &world.hosts[resolver].said;
+        let is = |packet: &Packet| matches!(packet, Packet::Superseded(_));
+        let again = |packet: &Packet| matches!(packet, Packet::RetryWrite(_));
+        assert_eq!((said.iter().any(is), said.iter().any(again)), (superseded, !superseded), "{done} {fua}");
+        world.hold(1 - resolver, false);
+        world.release(resolver);
+        world.settle();
+        assert_eq!(world.reply(resolver, own), Some(Ok(None)), "{}", world.logs());
+        assert_eq!(world.reply(1 - resolver, other), Some(Ok(None)), "{}", world.logs());
+        let last = if superseded { 1 } else { 2 };
+        assert_eq!(world.hosts[resolver].disk[4 * 4096], last);
+        world.assert_equal_disks();
+    }
+}

@@ -29,6 +29,10 @@ pub(super) struct Book {
     pub(super) certainties: [[u64; 2]; 2],
     /// What the source had to have when this node became its target.
     target_since: [Option<Snapshot>; 2],
+    /// How many blocks were out of sync when it became a target.
+    target_lacked: [u64; 2],
+    /// It went down as a target that had some of the blocks, and not all.
+    half_filled: [bool; 2],
     /// The power failed while it was Primary, and the copies were not the same since.
     crashed_primary: [bool; 2],
     /// It was killed while it was Primary, and the copies were not the same since: what the power takes
@@ -119,6 +123,8 @@ impl Book {
             stood_still: Default::default(),
             certainties: [[0; 2]; 2],
             target_since: Default::default(),
+            target_lacked: [0; 2],
+            half_filled: [false; 2],
             crashed_primary: [false; 2],
             killed_primary: [false; 2],
             promoted: [false; 2],
@@ -151,11 +157,11 @@ impl Book {
     }
 
     /// The disk of a machine that is down is taken out. In its place comes the one that was taken out before, if the other
-    /// node's is of a generation that followed it, and in the middle of nothing: else nobody could tell that this one is older
-    /// than the one which that is about (rule 51). Or a new one: `None`.
+    /// node's is of a generation that followed it. Or a new one: `None`.
     pub(super) fn changes_disk(&mut self, world: &World, host: HostId) -> Option<SimDisk> {
-        let [_, bitmap, followed @ ..] = self.views[1 - host].uuids.map(|uuid| uuid & !1);
-        let followed = |uuid: u64| bitmap == 0 && followed.contains(&uuid);
+        let [_, _, followed @ ..] = self.views[1 - host].uuids.map(|uuid| uuid & !1);
+        self.half_filled[host] = false;
+        let followed = |uuid: u64| followed.contains(&uuid);
         let is_older = |old: &mut OldDisk| generation(&old.disk).is_some_and(followed);
         if let Some(old) = self.drawer[host].take_if(is_older) {
             self.oracle.comes_back(host, old.must);
@@ -304,6 +310,7 @@ impl Book {
             let good = own.is_good() || (made_it && before.is_good());
             self.written[node] |= serves && alone && good;
         }
+        self.knows_that_it_is_half_filled(host, before)?;
         if view.disk == "Diskless" && before.disk != "Diskless" {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
@@ -380,6 +387,26 @@ impl Book {
         let parts = (before.is_good() && before.uuids[1] == 0) || before.is_connected();
         let of_link = !setup.is_received() && !view.is_connected() && parts;
         of_link || (before.is_good() && self.shed[1 - host])
+    }
+
+    /// A node that went down in the middle of a resync calls its disk Inconsistent when it has it back (I34).
+    fn knows_that_it_is_half_filled(&mut self, host: HostId, before: &View) -> Result<(), String> {
+        let view = &self.views[host];
+        if view.conn == "SyncTarget" && before.conn != "SyncTarget" {
+            self.target_lacked[host] = view.bits;
+        }
+        if !view.there && before.there {
+            let some = 1..self.target_lacked[host];
+            self.half_filled[host] = before.conn == "SyncTarget" && some.contains(&before.bits);
+        }
+        let has_it_back = !matches!(view.disk.as_str(), "" | "Diskless" | "Attaching");
+        if has_it_back && std::mem::take(&mut self.half_filled[host]) && view.disk != "Inconsistent" {
+            return Err(format!(
+                "{host} went down in the middle of a resync, and calls its disk {} (I34)",
+                view.disk
+            ));
+        }
+        Ok(())
     }
 
     /// This node's data is about to be overwritten: nothing that was promised may be lost by that,

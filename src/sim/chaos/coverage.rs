@@ -53,7 +53,7 @@ impl Book {
             return Ok(true);
         }
         let knowledge = [0, 1].map(|host| Knowledge::of(self, world, host, &disks[host]));
-        if self.is_full_sync_due(&knowledge) {
+        if self.is_full_sync_due(world, &knowledge) {
             return Ok(true);
         }
         let unknown = |sector: &&u64| {
@@ -104,24 +104,37 @@ impl Book {
     }
 
     /// Whether the generations say that all blocks are sent, or that nobody can tell (S64).
-    fn is_full_sync_due(&self, knowledge: &[Knowledge; 2]) -> bool {
-        if self.views.iter().all(|view| view.conn == "Connected") {
-            return false; // They have been compared.
+    fn is_full_sync_due(&self, world: &World, knowledge: &[Knowledge; 2]) -> bool {
+        let compared = |view: &View| view.conn == "Connected" && view.disk != "Diskless";
+        if self.views.iter().all(compared) {
+            return false;
         }
         let side = |host: usize| Side {
             uuids: Uuids::from(knowledge[host].uuids),
             crashed: false,
             primary: self.views[host].is_primary(),
         };
-        let facts = Facts { own: side(0), peer: side(1), resolve: false, apv: 101, write_same: true };
-        match compare(&facts).relation {
+        let decided = |host: HostId| {
+            let taken = world.core(host).is_none_or(|core| core.is_sync_uuid_taken(self.volume));
+            let (own, peer) = (side(host), side(1 - host));
+            compare(&Facts {
+                own,
+                peer,
+                resolve: host == 0,
+                apv: 101,
+                write_same: true,
+                sync_uuid_taken: taken,
+            })
+            .relation
+        };
+        [0, 1].map(decided).into_iter().any(|relation| match relation {
             Relation::InSync | Relation::SplitBrain => false,
             Relation::Source { full } | Relation::Target { full } => full,
             Relation::SplitBrainWithoutBase
             | Relation::Unrelated
             | Relation::NeedsProtocol(_)
             | Relation::NeedsFeatures { .. } => true,
-        }
+        })
     }
 
     /// The sectors in which the copies differ, of those that clients wrote to.

@@ -8,6 +8,7 @@ use super::reach::{OnTheWay, Situation, Situations};
 use super::view::View;
 use super::workload::Asked;
 use crate::io::Op;
+use crate::node::Node;
 use crate::node::steps::Step;
 
 /// Something that happens in the pair, or holds of it.
@@ -47,6 +48,10 @@ pub enum Cue {
     Obeyed(HostId),
     /// This node is in the middle of this.
     Amid(HostId, Step),
+    /// This node has refused a write of the other Primary, for an own one that the other one has not answered.
+    Judges(HostId),
+    /// This node holds a write of the peer's that waits for another one.
+    Holds(HostId),
     /// This is on the way from this node, or to it.
     OnTheWay(HostId, OnTheWay),
 }
@@ -108,6 +113,8 @@ impl Life {
             Cue::Secondary(host) => on(host, |view| view.role == "Secondary"),
             Cue::Obeyed(host) => self.is_obeyed(host),
             Cue::Amid(host, step) => Situations::hold(&self.world, host, Situation::Step(step)),
+            Cue::Judges(host) => self.world.core(host).is_some_and(Node::has_refused_a_rival),
+            Cue::Holds(host) => self.world.core(host).is_some_and(Node::has_waiting_peer_write),
             Cue::OnTheWay(host, packet) => Situations::hold(&self.world, host, Situation::OnTheWay(packet)),
         }
     }

@@ -533,6 +533,7 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     if script.way(3) == 0 {
         return block_of_a_lost_run(script, setup);
     }
+    let once = script.way(3) == 0;
     setup.set("fencing", "dont-care");
     setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
     setup.set("on-io-error", "pass_on");
@@ -547,11 +548,22 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     script.admin(Gap::Now, pauses, Admin::PauseSync);
     script.admin(Gap::Now, other, Admin::Connect);
     script.wait(Cue::Writing(other), 5_000); // A client's write: the run stands still.
-    script.clients(&[Taste::Cold, Taste::All, Taste::Durable]);
-    script.pause(20);
-    script.data_errors(other, DiskError::Write, 0);
-    for _ in 0..2 + script.way(3) {
+    if once {
+        // The one before it is good, and in sync when it is durable: not any more (I11).
+        setup.depth = 1;
+        script.clients(&[Taste::OneBlock]);
+        for _ in 0..3 + script.way(4) {
+            script.wait(Cue::Answered(Asked::Write), 100);
+        }
+        script.data_errors(other, DiskError::Write, 1);
         script.wait(Cue::Answered(Asked::Write), 100);
+    } else {
+        script.clients(&[Taste::Cold, Taste::All, Taste::Durable]);
+        script.pause(20);
+        script.data_errors(other, DiskError::Write, 0);
+        for _ in 0..2 + script.way(3) {
+            script.wait(Cue::Answered(Asked::Write), 100);
+        }
     }
     script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
     script.pause(50);

@@ -12,7 +12,7 @@ use super::workload::{Asked, Taste};
 pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
     if script.way(3) == 0 {
-        return old_disk_put_back(script);
+        return old_disk_put_back(script, setup);
     }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::Cold]);
@@ -37,7 +37,10 @@ pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
 }
 
 /// F7, S64: a disk is replaced, and put back when the new one has long been in sync.
-fn old_disk_put_back(script: &mut Script<'_>) {
+fn old_disk_put_back(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(3) == 0 {
+        return put_back_amid_a_resync(script, setup);
+    }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::Cold, Taste::OnePlace]);
     script.pause(100);
@@ -66,6 +69,39 @@ fn old_disk_put_back(script: &mut Script<'_>) {
         script.take_over();
         script.wait_for_peace();
     }
+}
+
+/// F7, S64, I10: a disk is replaced, and put back when the new one has some of its blocks. The source has cleared bits for
+/// that one, and the old disk has the generation before its sync UUID.
+fn put_back_amid_a_resync(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "100M");
+    setup.set("max-buffers", "512"); // 256 blocks in a tick: two seconds for all.
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    script.lose(Gap::Soon, other);
+    script.wait(Cue::Lonely(primary), 5_000);
+    for _ in 0..3 {
+        script.wait(Cue::Answered(Asked::Write), 500); // Of a generation that the old one does not know.
+    }
+    if script.way(2) == 0 {
+        script.clients(&[Taste::Nothing]);
+    }
+    script.act(Gap::Soon, Action::Replace(other));
+    script.boot(Gap::Now, other);
+    script.wait(Cue::Target(other), 5_000);
+    if script.way(4) > 0 {
+        script.pause(2_000);
+    }
+    script.lose(Gap::Now, other);
+    script.act(Gap::Soon, Action::Replace(other));
+    if script.way(3) == 0 {
+        script.lose(Gap::Soon, primary);
+        script.boot(Gap::Soon, primary);
+    }
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
 }
 
 /// S90, I35: the Primary loses its disk while the other one is away and nobody has noticed; then it writes through a

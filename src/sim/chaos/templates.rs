@@ -27,6 +27,7 @@ use super::windows::{
     half_told_of_a_failed_disk, old_disk_meets_its_primary, refused_and_not_noted,
     refused_before_the_generation, refused_while_that_is_noted, source_lost_unheard,
     thawed_after_a_change_of_roles, thawed_alone, two_refused_by_a_slow_disk, two_volumes_thaw,
+    writes_collide,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
@@ -92,6 +93,7 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 source_lost_unheard,
     1 two_refused_by_a_slow_disk,
     1 frozen_under_a_later_one,
+    3 writes_collide,
     1 thawed_after_a_change_of_roles,
     1 half_told_of_a_failed_disk,
     1 thawed_alone,

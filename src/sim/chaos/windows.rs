@@ -534,9 +534,6 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
     setup.be_two_primaries();
-    if script.way(2) == 0 {
-        return writes_collide(script, setup);
-    }
     let (primary, other) = (script.primary, script.other);
     script.admin(Gap::Now, other, Admin::Promote);
     script.wait(Cue::Primary(other), 2_000);
@@ -565,10 +562,18 @@ pub(super) fn frozen_under_a_later_one(script: &mut Script<'_>, setup: &mut Setu
 }
 
 /// I26, F13: writes of two Primaries to the same few sectors cross each other on their way, and acks are late.
-fn writes_collide(script: &mut Script<'_>, setup: &mut Setup) {
+pub(super) fn writes_collide(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.be_two_primaries();
+    setup.set("c-plan-ahead", "0");
+    setup.set("resync-rate", "400M"); // A run that precedes it is soon over.
     setup.depth = setup.depth.max(6);
-    if script.way(2) == 0 {
-        return rivals_at_a_loss(script);
+    match script.way(7) {
+        0 => return rivals_at_a_loss(script),
+        1 => return one_block_at_a_loss(script, setup),
+        2..4 => return behind_a_rival_at_a_loss(script, setup),
+        4 => return killed_with_a_superseded_write(script, setup),
+        _ => {}
     }
     let (primary, other) = (script.primary, script.other);
     script.admin(Gap::Now, other, Admin::Promote);
@@ -634,6 +639,86 @@ fn rivals_at_a_loss(script: &mut Script<'_>) {
     }
     script.admin(Gap::Now, two, Admin::ResumeIo);
     script.wait(Cue::Lonely(two), 2_000); // It comes, or there is time to compare.
+    script.wait_for_peace();
+}
+
+/// I26, D179: each of two Primaries writes the same block when the link is lost, one of the two waits for the other, and the
+/// I/O of both is frozen. The one whose write came second goes on first: it is the only one that goes out again.
+fn one_block_at_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.depth = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    let [one, two] = if script.way(2) == 0 { [primary, other] } else { [other, primary] };
+    let late = 20 + script.way(60) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.clients(&[Taste::OneBlock]);
+    script.wait(Cue::Holds(one), 3_000);
+    script.act(Gap::Now, Action::Cut); // It is not told what becomes of its own.
+    script.clients(&[Taste::Nothing]); // What is written next would hide what differs.
+    script.act(Gap::Now, Action::Jitter(0));
+    script.admin(Gap::Now, one, Admin::SuspendIo); // The loss is found out by a ping, later than that.
+    script.admin(Gap::Now, two, Admin::SuspendIo);
+    script.wait(Cue::Lonely(one), 5_000);
+    script.wait(Cue::Lonely(two), 5_000);
+    script.act(Gap::Now, Action::Join);
+    script.wait(Cue::Whole, 8_000);
+    script.admin(Gap::Now, one, Admin::ResumeIo);
+    script.pause(200);
+    script.admin(Gap::Now, two, Admin::ResumeIo);
+    script.wait(Cue::Lonely(two), 2_000); // It does not come: time to compare.
+    script.wait_for_peace();
+}
+
+/// I8, D11: a write waits for one of the peer's that waits for another own one, and goes with the link: no other one of the
+/// peer's is there, at whose end all that wait would go on.
+fn behind_a_rival_at_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.depth = 2;
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    let one = if script.way(2) == 0 { primary } else { other };
+    let late = 20 + script.way(60) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.clients(&[Taste::OnePlace]);
+    script.wait(Cue::Amid(one, Step::Conflict), 3_000);
+    script.wait(Cue::Holds(one), 10);
+    script.act(Gap::Now, Action::Cut);
+    script.clients(&[Taste::Nothing]); // What is written next would wake what waits.
+    script.act(Gap::Now, Action::Jitter(0));
+    script.wait(Cue::Lonely(one), 5_000);
+    script.wait(Cue::Whole, 7_000); // It does not come: the clients have time to lose patience.
+    script.act(Gap::Now, Action::Join);
+    script.wait_for_peace();
+}
+
+/// I1, D179: a write of one of two Primaries is superseded, and its client is told, while the write of the other one that
+/// takes its place is under way to a slow disk. Both programs are killed, and this one is the first to return.
+fn killed_with_a_superseded_write(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.depth = 1;
+    let (primary, other) = (script.primary, script.other);
+    script.admin(Gap::Now, other, Admin::Promote);
+    script.wait(Cue::Primary(other), 2_000);
+    let [one, two] = if script.way(2) == 0 { [primary, other] } else { [other, primary] };
+    script.clients(&[Taste::Nothing]);
+    script.pause(50);
+    let factor = 6_000 + script.way(6_000) as u32; // A write takes 0.2 to 2 s.
+    script.act(Gap::Now, Action::Slow(one, factor));
+    let late = 100 + script.way(100) as u32; // The first ones cross each other on their way.
+    script.act(Gap::Now, Action::Jitter(late));
+    script.clients(&[Taste::OneBlock]);
+    script.wait(Cue::Judges(one), 3_000);
+    script.wait(Cue::Answered(Asked::Write), 250);
+    script.act(Gap::Now, Action::Kill(one)); // Their caches survive: all that was answered is there.
+    script.act(Gap::Now, Action::Kill(two));
+    script.clients(&[Taste::Nothing]); // What is written next would hide what is lost.
+    script.act(Gap::Now, Action::Slow(one, 1));
+    script.act(Gap::Now, Action::Jitter(0));
+    script.boot(Gap::Now, one);
+    script.wait(Cue::Whole, 500); // It does not come: this one is alone.
+    script.admin(Gap::Now, one, Admin::Promote);
+    script.wait(Cue::Primary(one), 2_000);
+    script.boot(Gap::Soon, two);
     script.wait_for_peace();
 }
 

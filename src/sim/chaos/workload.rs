@@ -59,6 +59,8 @@ pub enum Taste {
     Tail,
     /// Writes to the same few sectors.
     OnePlace,
+    /// Writes of one and the same block.
+    OneBlock,
     /// Writes, each to another extent of the activity log than the one before.
     Cold,
     /// Durable writes.
@@ -363,7 +365,7 @@ impl Taste {
     fn kind(self, random: &mut Random) -> u64 {
         match self {
             Self::All | Self::Nothing => random.below(20),
-            Self::Tail | Self::OnePlace | Self::Cold => {
+            Self::Tail | Self::OnePlace | Self::OneBlock | Self::Cold => {
                 [0, 6, 8, 10, 12, 12, 12, 12][random.below(8) as usize]
             }
             Self::Durable => [9, 10, 10, 12][random.below(4) as usize],
@@ -382,6 +384,7 @@ impl Taste {
                 let first = random.below(3) * 4;
                 first..first + 4 + random.below(2) * 4
             }
+            Self::OneBlock => 0..8,
             Self::Cold => {
                 let first = random.below(device / EXTENT) * EXTENT + random.below(2) * 8;
                 first..first + 8
