@@ -50,7 +50,7 @@ impl Node {
         } else {
             self.mark_out_of_sync(volume, extent);
         }
-        self.read_fault(volume, fault, "a read");
+        self.client_read_fault(volume, fault);
         self.end_local(key, false);
     }
 

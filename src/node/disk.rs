@@ -37,16 +37,26 @@ impl Node {
         }
     }
 
-    /// A write failed, or a flush of such: what is on the disk is old. A verify would keep it UpToDate all the
-    /// same (Z6), and ends.
+    /// A read of a client failed, which the peer may serve (D45).
+    pub(super) fn client_read_fault(&mut self, volume: VolumeId, fault: &DiskFault) {
+        self.end_verify_of_a_bad_disk(volume);
+        self.read_fault(volume, fault, "a read");
+    }
+
+    /// A verify would keep the disk UpToDate all the same (Z6).
+    fn end_verify_of_a_bad_disk(&mut self, volume: VolumeId) {
+        if self.volumes.get(&volume).is_some_and(|v| v.state.conn.is_verify()) {
+            self.force(volume, StateChange::conn(Conn::Connected));
+        }
+    }
+
+    /// A write failed, or a flush of such: what is on the disk is old.
     pub(super) fn write_fault(&mut self, volume: VolumeId, fault: &DiskFault, what: &str) {
         let Some(v) = self.volumes.get(&volume) else { return };
         // Without a connection: a Secondary whose generation is the peer's has nothing that the peer has not (T29).
         let alone = v.state.role == Role::Secondary && v.state.conn < Conn::Connected;
         let follows = alone && v.uuids()[1] == 0;
-        if v.state.conn.is_verify() {
-            self.force(volume, StateChange::conn(Conn::Connected));
-        }
+        self.end_verify_of_a_bad_disk(volume);
         self.disk_fault(volume, fault, what, follows);
     }
 

@@ -420,3 +420,21 @@ fn an_older_write_does_not_clear_the_bit_of_a_block_that_differs() {
         assert_eq!(out_of_sync(&world), [1, 1], "{host}\n{}", world.logs());
     }
 }
+
+/// D45, I25: with `pass_on` the peer serves what the own disk cannot, a verify or not.
+#[test]
+fn a_read_that_fails_during_a_verify_is_served_by_the_peer() {
+    let mut world = differing(&[]);
+    let options = Box::new(DiskOptions {
+        c_plan_ahead_ds: 0,
+        resync_rate_kib_s: 4 << 10,
+        on_io_error: crate::config::options::OnIoError::PassOn,
+        ..DiskOptions::default()
+    });
+    assert!(world.command(0, Command::ChangeDiskOptions { volume: VOLUME, options }).is_success());
+    assert_eq!(verify(&mut world, 0, None, None), 1);
+    run_to_the_middle(&mut world);
+    world.hosts[0].fails = |_, op| matches!(op, DiskOp::Read { .. }).then_some(DiskFault::Os(5));
+    assert_eq!(world.read(0, 10), 7, "{}", world.logs());
+    assert!(world.hosts[0].state().contains("Inconsistent/UpToDate"), "{}", world.logs());
+}

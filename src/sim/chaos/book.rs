@@ -315,6 +315,10 @@ impl Book {
             self.diskless[host] = true;
             self.oracle.killed(host); // What nobody was promised went with the disk.
         }
+        let is_left = before.is_primary() && !view.is_primary() && view.has_no_disk();
+        if is_left && !(view.is_connected() && self.views[1 - host].is_good()) {
+            self.oracle.unsees(host); // An older disk may be taken into use: nobody is there who has seen newer data.
+        }
         // With pass_on a disk that failed is written on, and is the target of the one that is still called good.
         let spoiled = self.faulty[host] && view.disk == "Inconsistent" && !view.is_target();
         if (spoiled || self.has_given_up(host)) && before.is_good() && self.bereft[1 - host] {
