@@ -30,6 +30,7 @@ mod patience;
 pub mod plan;
 pub mod reach;
 mod returning;
+mod rivals;
 mod script;
 mod settle;
 mod setup;

@@ -19,15 +19,15 @@ use super::returning::{
     attached_for_the_primary, back_before_the_generation, both_given_up_at_once, new_disk_lost,
     only_copy_given_up,
 };
+use super::rivals::{frozen_under_a_later_one, writes_collide};
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::windows::{
     acked_while_it_waits, answered_too_late, barrier_at_a_failed_disk, copy_that_stays_is_lost,
-    demoted_and_lost, end_unheard_twice, frozen_under_a_later_one, full_sync_begins,
-    half_told_of_a_failed_disk, old_disk_meets_its_primary, refused_and_not_noted,
-    refused_before_the_generation, refused_while_that_is_noted, source_lost_unheard,
-    thawed_after_a_change_of_roles, thawed_alone, two_refused_by_a_slow_disk, two_volumes_thaw,
-    writes_collide,
+    demoted_and_lost, end_unheard_twice, full_sync_begins, half_told_of_a_failed_disk,
+    old_disk_meets_its_primary, refused_and_not_noted, refused_before_the_generation,
+    refused_while_that_is_noted, source_lost_unheard, thawed_after_a_change_of_roles, thawed_alone,
+    two_refused_by_a_slow_disk, two_volumes_thaw,
 };
 use super::workload::{Asked, Taste};
 use crate::node::steps::Step;
