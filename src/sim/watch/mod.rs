@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  Resource ── Input ──► Watched ──► Node          answers: one for each request, none while frozen (I7)
-//!     ▲                   │ ▲ │                    tap: epochs, barriers and acks (I19, I20, I22)
+//!     ▲                   │ ▲ │                    tap: epochs, barriers and acks (I19, I20, I22, T8)
 //!     └───── Effect ──────┘ │ └── Node::audit      complaints: what it says of the other node (I22, I24)
 //!                           └─── Effect ── Node  reads: from good disks only; what fails is marked (D46, D47)
 //! ```
@@ -21,6 +21,7 @@ pub use journal::Journal;
 use reads::Reads;
 use tap::Tap;
 
+use crate::buffer::Buf;
 use crate::daemon::resource::Core;
 use crate::node::effect::Effect;
 use crate::node::input::Input;
@@ -103,8 +104,9 @@ impl Watched {
                 self.tap.answers(mirrored);
                 Ok(())
             }
-            Effect::Send { packet, .. } => {
-                let Some(sent) = self.tap.sends(packet)? else { return Ok(()) };
+            Effect::Send { volume, packet, payload, .. } => {
+                let bytes = payload.as_ref().map_or(0, Buf::len);
+                let Some(sent) = self.tap.sends(*volume, packet, bytes)? else { return Ok(()) };
                 if let Some(request) = self.node.request_of(sent.id) {
                     self.answers.mirrored(request, &sent)?;
                 }

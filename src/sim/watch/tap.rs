@@ -5,12 +5,14 @@
 //! - as receiver: acks only for what was received; every ack that a write asked for goes out before its
 //!   epoch's barrier ack; barrier acks in order, with the count of what was received (I22)
 //!
-//! A write that is refused in favour of one of the receiver's own does not count (W151, T8).
+//! A write that is refused in favour of one of the receiver's own does not count (W151), and its epoch is not acked before
+//! that one is answered (T8).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use super::{Epoch, Sent};
-use crate::units::Sector;
+use crate::units::{SECTOR_BYTES, Sector, VolumeId};
 use crate::wire::packet::{BlockAck, BlockId, DpFlags, Packet};
 
 /// Both directions of the connection.
@@ -25,20 +27,40 @@ struct Write {
     sector: Sector,
     id: BlockId,
     flags: DpFlags,
+    /// How much it writes, if that is not the size of what comes with it.
+    bytes: Option<u32>,
 }
 
 impl Write {
     fn of(packet: &Packet) -> Option<Self> {
         if let Packet::Data { sector, block_id, flags, .. } = packet {
-            return Some(Self { sector: *sector, id: *block_id, flags: *flags });
+            return Some(Self { sector: *sector, id: *block_id, flags: *flags, bytes: None });
         }
-        let (Packet::Trim { sector, block_id, flags, .. }
-        | Packet::Zeroes { sector, block_id, flags, .. }
-        | Packet::WriteSame { sector, block_id, flags, .. }) = packet
+        let (Packet::Trim { sector, block_id, flags, size, .. }
+        | Packet::Zeroes { sector, block_id, flags, size, .. }
+        | Packet::WriteSame { sector, block_id, flags, size, .. }) = packet
         else {
             return None;
         };
-        Some(Self { sector: *sector, id: *block_id, flags: *flags })
+        Some(Self { sector: *sector, id: *block_id, flags: *flags, bytes: Some(*size) })
+    }
+}
+
+/// What a write is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    volume: VolumeId,
+    sectors: Range<u64>,
+}
+
+impl Place {
+    fn new(volume: VolumeId, first: Sector, bytes: u64) -> Self {
+        Self { volume, sectors: first.get()..first.get() + bytes / SECTOR_BYTES }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let meet = |one: &Range<u64>, two: &Range<u64>| one.start < two.end && two.start < one.end;
+        self.volume == other.volume && meet(&self.sectors, &other.sectors)
     }
 }
 
@@ -82,13 +104,19 @@ impl Tap {
         }
     }
 
-    /// The node sends a packet. Returns the write that it is.
+    /// The node sends a packet, with so many bytes. Returns the write that it is.
     ///
     /// # Errors
     /// If it may not.
-    pub(super) fn sends(&mut self, packet: &Packet) -> Result<Option<Sent>, String> {
+    pub(super) fn sends(
+        &mut self,
+        volume: VolumeId,
+        packet: &Packet,
+        payload: usize,
+    ) -> Result<Option<Sent>, String> {
         if let Some(write) = Write::of(packet) {
-            let epoch = self.sender.write(write.id);
+            let bytes = write.bytes.map_or(payload as u64, u64::from);
+            let epoch = self.sender.write(write.id, Place::new(volume, write.sector, bytes));
             return Ok(Some(Sent { id: write.id, sector: write.sector, epoch }));
         }
         if let Packet::Protocol(_) = packet {
@@ -98,7 +126,8 @@ impl Tap {
         } else if let Packet::BarrierAck { barrier, count } = packet {
             self.receiver.ack_barrier(*barrier, *count)?;
         } else if let Some((ack, verdict)) = ack_of(packet) {
-            self.receiver.ack(&ack, verdict)?;
+            let place = Place::new(volume, ack.sector, u64::from(ack.size));
+            self.receiver.ack(&ack, verdict, self.sender.unanswered_at(&place))?;
         }
         Ok(None)
     }
@@ -116,8 +145,14 @@ impl Tap {
             self.receiver.barrier(*number);
         } else if let Packet::BarrierAck { barrier, count } = packet {
             self.sender.acked(u32::from_be_bytes(*barrier), *count)?;
-        } else if let Some((ack, Verdict::Refused)) = ack_of(packet) {
-            self.sender.refused(ack.block_id);
+        } else if let Some((ack, verdict)) =
+            ack_of(packet).filter(|(_, verdict)| *verdict != Verdict::Received)
+        {
+            if verdict == Verdict::Refused {
+                self.sender.refused(ack.block_id);
+            }
+            self.sender.unanswered.remove(&ack.block_id.0);
+            self.receiver.rival_is_answered(ack.block_id);
         }
         Ok(())
     }
@@ -136,6 +171,8 @@ struct Sender {
     barriers: VecDeque<(u32, Count)>,
     /// The epochs of writes whose barrier is not acked.
     writes: BTreeMap<[u8; 8], u64>,
+    /// The writes that the other node has not answered.
+    unanswered: BTreeMap<[u8; 8], Place>,
     answered: Option<Epoch>,
 }
 
@@ -153,8 +190,9 @@ impl Sender {
         *self = Self { epoch: Epoch { connection, number: 0 }, answered, ..Self::default() };
     }
 
-    fn write(&mut self, id: BlockId) -> Epoch {
+    fn write(&mut self, id: BlockId, place: Place) -> Epoch {
         self.open.writes += 1;
+        self.unanswered.insert(id.0, place);
         self.writes.insert(id.0, self.epoch.number);
         self.epoch
     }
@@ -171,6 +209,12 @@ impl Sender {
         self.open = Count::default();
         self.epoch.number += 1;
         Ok(())
+    }
+
+    /// The writes to these sectors that are not answered.
+    fn unanswered_at(&self, place: &Place) -> Vec<[u8; 8]> {
+        let there = self.unanswered.iter().filter(|(_, own)| own.overlaps(place));
+        there.map(|(id, _)| *id).collect()
     }
 
     fn refused(&mut self, id: BlockId) {
@@ -219,6 +263,8 @@ struct Received {
     refused: u32,
     /// Its writes, and whether an answer is owed: that one was received, or written.
     owed: BTreeMap<[u8; 8], Option<Verdict>>,
+    /// The own writes for which some of it were refused, and which are not answered.
+    rivals: Vec<[u8; 8]>,
 }
 
 impl Receiver {
@@ -242,7 +288,8 @@ impl Receiver {
         }
     }
 
-    fn ack(&mut self, ack: &BlockAck, verdict: Verdict) -> Result<(), String> {
+    /// `rivals`: the own writes to these sectors that are not answered.
+    fn ack(&mut self, ack: &BlockAck, verdict: Verdict, rivals: Vec<[u8; 8]>) -> Result<(), String> {
         let epoch = self.epochs.iter_mut().find(|epoch| epoch.owed.contains_key(&ack.block_id.0));
         let Some(epoch) = epoch else {
             return Err(format!(
@@ -255,8 +302,15 @@ impl Receiver {
         {
             *owed = None;
         }
-        epoch.refused += u32::from(verdict == Verdict::Refused);
+        if verdict == Verdict::Refused {
+            epoch.refused += 1;
+            epoch.rivals.extend(rivals);
+        }
         Ok(())
+    }
+
+    fn rival_is_answered(&mut self, id: BlockId) {
+        self.epochs.iter_mut().for_each(|epoch| epoch.rivals.retain(|rival| *rival != id.0));
     }
 
     fn ack_barrier(&mut self, barrier: [u8; 4], count: u32) -> Result<(), String> {
@@ -276,6 +330,11 @@ impl Receiver {
         }
         if epoch.owed.values().any(Option::is_some) {
             return Err(format!("barrier {number} is acked before its writes: {:?} (I22)", epoch.owed));
+        }
+        if !epoch.rivals.is_empty() {
+            return Err(format!(
+                "barrier {number} is acked before what one of its writes was refused for (T8)"
+            ));
         }
         Ok(())
     }
@@ -304,7 +363,7 @@ mod tests {
         let verdicts: Vec<bool> = steps
             .iter()
             .map(|(sends, packet)| match sends {
-                true => tap.sends(packet).is_err(),
+                true => tap.sends(VolumeId(0), packet, 0).is_err(),
                 false => tap.receives(packet).is_err(),
             })
             .collect();
@@ -341,5 +400,20 @@ mod tests {
         assert!(with(&[(true, Packet::WriteAck(ack(3)))]));
         let late = [(true, barrier_ack(1, 2)), (true, Packet::WriteAck(ack(2)))];
         assert!(with(&[&both[..], &late].concat()), "after the barrier's ack");
+    }
+
+    #[test]
+    fn an_epoch_is_not_acked_before_what_one_of_its_writes_was_refused_for() {
+        let begin = [
+            (true, trim(7)),
+            (false, trim(1)),
+            (false, trim(2)),
+            (false, Packet::Barrier([0, 0, 0, 1])),
+            (true, Packet::WriteAck(ack(1))),
+            (true, Packet::RetryWrite(ack(2))),
+        ];
+        let with = |more: &[(bool, Packet)]| fails_at_the_end(&[&begin, more].concat());
+        assert!(with(&[(true, barrier_ack(1, 1))]));
+        assert!(!with(&[(false, Packet::WriteAck(ack(7))), (true, barrier_ack(1, 1))]));
     }
 }
