@@ -231,7 +231,12 @@ impl Node {
     /// Only one copy has these sectors, or they differ: sets their bits, for good, as no older write clears them, neither
     /// an own one nor one of the peer's, when its epoch is durable. Returns how many were new.
     pub(super) fn mark_out_of_sync(&mut self, volume: VolumeId, extent: Extent) -> u64 {
-        self.log.outdate(volume, extent);
+        self.mark_out_of_sync_by(volume, extent, None)
+    }
+
+    /// The same, `by` a write that lacks a copy: what was written behind it clears the bits again.
+    fn mark_out_of_sync_by(&mut self, volume: VolumeId, extent: Extent, by: Option<ReqKey>) -> u64 {
+        self.log.outdate(volume, extent, by);
         let in_sync_writes = &mut self.link_mut().in_sync_writes;
         in_sync_writes.retain(|(_, of, older)| *of != volume || !older.shares_block(extent));
         self.volumes.get_mut(&volume).map_or(0, |v| v.set_out_of_sync(extent))
@@ -242,7 +247,7 @@ impl Node {
         let Some(req) = self.log.get_mut(key).filter(|req| req.kind.is_write()) else { return };
         let (volume, extent, copies) = (req.volume, req.extent, req.copies());
         if !req.both_ok() && req.marked_for.replace(copies) != Some(copies) {
-            self.mark_out_of_sync(volume, extent);
+            self.mark_out_of_sync_by(volume, extent, Some(key));
         }
     }
 

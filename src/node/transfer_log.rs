@@ -249,13 +249,15 @@ impl TransferLog {
     }
 
     /// These blocks are out of sync again: no older write clears their bits when its epoch is acked, be it that the
-    /// peer marks it in sync only then.
-    pub(super) fn outdate(&mut self, volume: VolumeId, extent: Extent) {
+    /// peer marks it in sync only then. `by`: since this write; both nodes carry a later one out behind it.
+    pub(super) fn outdate(&mut self, volume: VolumeId, extent: Extent, by: Option<ReqKey>) {
         if !std::mem::take(&mut self.some_may_clear) {
             return;
         }
-        for req in self.slots.iter_mut().flatten().filter(|req| req.net.may_clear) {
-            req.net.may_clear = req.volume != volume || !req.extent.shares_block(extent);
+        for (key, slot) in (self.base..).zip(self.slots.iter_mut()) {
+            let Some(req) = slot.as_mut().filter(|req| req.net.may_clear) else { continue };
+            let later = by.is_some_and(|by| key > by.0);
+            req.net.may_clear = later || req.volume != volume || !req.extent.shares_block(extent);
             req.net.in_sync &= req.net.may_clear;
             self.some_may_clear |= req.net.may_clear;
         }
@@ -540,14 +542,26 @@ mod tests {
             log.may_clear(older);
             let extent = log.get(newer).map(|req| req.extent).unwrap();
             if marked_first {
-                log.outdate(VolumeId(0), extent);
+                log.outdate(VolumeId(0), extent, Some(newer));
             }
             log.set_in_sync(older);
             if !marked_first {
-                log.outdate(VolumeId(0), extent);
+                log.outdate(VolumeId(0), extent, None);
             }
             assert!(log.get(older).is_some_and(|req| !req.net.in_sync), "{marked_first}");
         }
+    }
+
+    /// D54, I11: what both nodes wrote behind the one that failed is in sync.
+    #[test]
+    fn a_write_clears_the_bits_of_an_older_one_that_failed() {
+        let mut log = TransferLog::default();
+        let [older, newer] = [(); 2].map(|()| log.push(write()));
+        log.may_clear(newer);
+        let extent = log.get(older).map(|req| req.extent).unwrap();
+        log.outdate(VolumeId(0), extent, Some(older));
+        log.set_in_sync(newer);
+        assert!(log.get(newer).is_some_and(|req| req.net.in_sync));
     }
 
     /// I24

@@ -533,6 +533,9 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     if script.way(3) == 0 {
         return block_of_a_lost_run(script, setup);
     }
+    if script.way(4) == 0 {
+        return outdated_while_inconsistent(script, setup);
+    }
     let once = script.way(3) == 0;
     setup.set("fencing", "dont-care");
     setup.set("protocol", if script.way(4) == 0 { "B" } else { "C" });
@@ -569,6 +572,23 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     script.pause(50);
     script.act(Gap::Now, Action::Mend(other));
     script.admin(Gap::Soon, pauses, Admin::ResumeSync);
+    script.wait_for_peace();
+}
+
+/// S44, I3: the peer's disk lacks a write, and stays in use as Inconsistent. It is to be outdated, and is all that is left then.
+fn outdated_while_inconsistent(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.set("on-io-error", "pass_on");
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OneBlock]);
+    script.data_errors(other, DiskError::Write, 1);
+    script.wait(Cue::Unfit(other), 500);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
+    script.admin(Gap::Now, other, Admin::Outdate);
+    script.wait(Cue::Obeyed(other), 500);
+    script.lose(Gap::Soon, primary);
+    script.take_over();
     script.wait_for_peace();
 }
 
