@@ -1,7 +1,6 @@
 //! A resync: what source and target have in common (datapath.md section 6).
 
 use super::Node;
-use super::decision::compare::masked;
 use super::effect::LogLevel;
 use super::progress::Progress;
 use super::ranges::Holder;
@@ -316,11 +315,12 @@ impl Node {
     pub(super) fn sync_uuid(&mut self, volume: VolumeId) {
         let random = self.fresh_uuid();
         let Some(v) = self.volumes.get_mut(&volume) else { return };
-        let [_, bitmap, history @ ..] = v.uuids();
-        let next = bitmap.wrapping_add(SYNC_UUID_OFFSET);
-        // One that was given away already: who took that is another disk, which this one was put back for (rule 80).
-        let given = history.into_iter().any(|uuid| masked(uuid) == masked(next));
-        let uuid = if bitmap == 0 || bitmap == JUST_CREATED || given { random } else { next };
+        let bitmap = v.uuids()[1];
+        let uuid = if bitmap == 0 || bitmap == JUST_CREATED {
+            random
+        } else {
+            bitmap.wrapping_add(SYNC_UUID_OFFSET)
+        };
         v.rotate_bitmap_uuid(uuid);
         v.marks.sync_uuid_is_new = true;
         let text = format!("updated sync UUID {}", uuids_text(v.uuids()));
