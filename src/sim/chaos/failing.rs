@@ -70,6 +70,7 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
         0 => return refused_behind_the_scan(script, setup),
         1 => return source_that_cannot_read_for_a_while(script, setup),
         2 => return verified_under_a_slow_write(script, setup),
+        3 => return refused_behind_the_bitmap(script, setup),
         _ => {}
     }
     setup.volumes = 1;
@@ -101,6 +102,26 @@ pub(super) fn late_refusal(script: &mut Script<'_>, setup: &mut Setup) {
     script.boot(Gap::Soon, other);
     script.act(Gap::Soon, Action::Join);
     script.admin(Gap::Soon, other, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// T29, I10: in protocol A or B the peer's disk goes with writes under way, and is back on the same connection. What it
+/// says of those is late: the bitmap of the resync is there before.
+fn refused_behind_the_bitmap(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.set("protocol", if script.way(2) == 0 { "A" } else { "B" });
+    setup.depth = setup.depth.max(6);
+    let other = script.other;
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    let late = 30 + script.way(170) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.wait(Cue::Answered(Asked::Write), 200);
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(other), 300);
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
+    script.wait(Cue::Whole, 4_000);
+    script.act(Gap::Now, Action::Jitter(0));
     script.wait_for_peace();
 }
 
