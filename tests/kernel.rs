@@ -187,13 +187,7 @@ fn urbd_and_a_kernel_verify_each_other() {
             await_log(node, "Resync done", 2);
         });
         await_both(pair, "Connected UpToDate/UpToDate");
-        boole.adm("secondary r0");
-        pair.iter().for_each(|&node| {
-            node.adm("down r0");
-        });
-        boole.stop();
-        let [ours, theirs] = images.each_ref().map(|image| std::fs::read(image).unwrap());
-        assert!(ours[..device_bytes] == theirs[..device_bytes], "the disks are equal again");
+        end_with_equal_disks(&boole, &cardan, &images, device_bytes);
     });
 }
 
@@ -271,13 +265,7 @@ fn an_older_disk_that_a_kernel_gets_in_the_middle_of_a_resync_gets_all_blocks() 
         await_both(pair, "Connected UpToDate/UpToDate");
         assert_eq!(lines_with(&boole, "uuid_compare()=2 by rule 80"), 1, "{}", boole.whole_log());
         assert_eq!(lines_with(&cardan, "uuid_compare()=-1 by rule 51"), 1, "{}", cardan.whole_log());
-        boole.adm("secondary r0");
-        pair.iter().for_each(|&node| {
-            node.adm("down r0");
-        });
-        boole.stop();
-        let [ours, theirs] = images.each_ref().map(|image| std::fs::read(image).unwrap());
-        assert!(ours[..device_bytes] == theirs[..device_bytes], "the disks are equal again");
+        end_with_equal_disks(&boole, &cardan, &images, device_bytes);
     });
 }
 
@@ -290,6 +278,17 @@ fn first_sync(pair: [&dyn Node; 2], primary: &dyn Node) {
     primary.await_state("Connected");
     primary.adm("primary --force r0");
     await_both(pair, "Connected UpToDate/UpToDate");
+}
+
+/// Takes a pair down of which urbd is Primary, and compares what is on the two disks.
+fn end_with_equal_disks(primary: &UrbdNode, other: &dyn Node, images: &[PathBuf; 2], device_bytes: usize) {
+    primary.adm("secondary r0");
+    for node in [primary as &dyn Node, other] {
+        node.adm("down r0");
+    }
+    primary.stop();
+    let [ours, theirs] = images.each_ref().map(|image| std::fs::read(image).unwrap());
+    assert!(ours[..device_bytes] == theirs[..device_bytes], "the disks are equal again");
 }
 
 /// Waits until both nodes are in this state.

@@ -115,7 +115,7 @@ impl Node {
         if matches!(link.phase, Phase::Closing(_)) {
             look(Step::Settling);
         }
-        if !link.withheld.is_empty() || link.early_write.is_some() {
+        if self.has_refused_a_rival() || link.early_write.is_some() {
             look(Step::Conflict);
         }
     }

@@ -174,7 +174,7 @@ impl Node {
                 resolve: link.resolver,
                 apv: u32::from(link.apv),
                 write_same: link.features.large_trims(),
-                sync_uuid_taken: !v.marks.sync_uuid_is_new,
+                sync_uuid_taken: self.is_sync_uuid_taken(meeting.volume),
             },
             disk: v.state.disk,
             negotiated: v.negotiated.map_or(Disk::Diskless, |(disk, _)| disk),

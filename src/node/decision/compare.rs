@@ -357,7 +357,7 @@ const fn sync_undone(source: Uuids) -> Uuids {
 }
 
 #[cfg(test)]
-pub(in crate::node::decision) use tests::{any_facts, is_impossible};
+pub(in crate::node::decision) use tests::{any_facts, facts, is_impossible};
 
 #[cfg(test)]
 mod tests {
@@ -371,7 +371,8 @@ mod tests {
         Side { uuids: uuids.into(), crashed: false, primary: false }
     }
 
-    fn facts(own: [u64; 4], peer: [u64; 4]) -> Facts {
+    /// Two Secondaries with these UUIDs, of today's protocol.
+    pub(in crate::node::decision) fn facts(own: [u64; 4], peer: [u64; 4]) -> Facts {
         Facts {
             own: side(own),
             peer: side(peer),

@@ -402,7 +402,7 @@ mod tests {
 
     use super::*;
     use crate::config::values::{AfterSb0p, AfterSb1p, AfterSb2p};
-    use crate::node::decision::compare::{Side, any_facts as any_comparison, is_impossible};
+    use crate::node::decision::compare::{any_facts as any_comparison, is_impossible};
 
     const G1: u64 = 0x1000;
     const G2: u64 = 0x2001;
@@ -411,16 +411,8 @@ mod tests {
 
     /// Two UpToDate Secondaries with these UUIDs, default options.
     fn facts(own: [u64; 4], peer: [u64; 4]) -> Facts {
-        let side = |uuids: [u64; 4]| Side { uuids: uuids.into(), crashed: false, primary: false };
         Facts {
-            compare: compare::Facts {
-                own: side(own),
-                peer: side(peer),
-                resolve: false,
-                apv: 101,
-                write_same: true,
-                sync_uuid_taken: false,
-            },
+            compare: compare::facts(own, peer),
             disk: Disk::UpToDate,
             negotiated: Disk::Diskless,
             peer_disk: Disk::UpToDate,

@@ -115,17 +115,10 @@ impl Book {
             primary: self.views[host].is_primary(),
         };
         let decided = |host: HostId| {
-            let taken = world.core(host).is_none_or(|core| core.is_sync_uuid_taken(self.volume));
+            let sync_uuid_taken = world.core(host).is_none_or(|core| core.is_sync_uuid_taken(self.volume));
             let (own, peer) = (side(host), side(1 - host));
-            compare(&Facts {
-                own,
-                peer,
-                resolve: host == 0,
-                apv: 101,
-                write_same: true,
-                sync_uuid_taken: taken,
-            })
-            .relation
+            compare(&Facts { own, peer, resolve: host == 0, apv: 101, write_same: true, sync_uuid_taken })
+                .relation
         };
         [0, 1].map(decided).into_iter().any(|relation| match relation {
             Relation::InSync | Relation::SplitBrain => false,

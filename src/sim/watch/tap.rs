@@ -9,10 +9,9 @@
 //! that one is answered (T8).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 
 use super::{Epoch, Sent};
-use crate::units::{SECTOR_BYTES, Sector, VolumeId};
+use crate::units::{Extent, Sector, VolumeId};
 use crate::wire::packet::{BlockAck, BlockId, DpFlags, Packet};
 
 /// Both directions of the connection.
@@ -43,24 +42,6 @@ impl Write {
             return None;
         };
         Some(Self { sector: *sector, id: *block_id, flags: *flags, bytes: Some(*size) })
-    }
-}
-
-/// What a write is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    volume: VolumeId,
-    sectors: Range<u64>,
-}
-
-impl Place {
-    fn new(volume: VolumeId, first: Sector, bytes: u64) -> Self {
-        Self { volume, sectors: first.get()..first.get() + bytes / SECTOR_BYTES }
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let meet = |one: &Range<u64>, two: &Range<u64>| one.start < two.end && two.start < one.end;
-        self.volume == other.volume && meet(&self.sectors, &other.sectors)
     }
 }
 
@@ -116,7 +97,7 @@ impl Tap {
     ) -> Result<Option<Sent>, String> {
         if let Some(write) = Write::of(packet) {
             let bytes = write.bytes.map_or(payload as u64, u64::from);
-            let epoch = self.sender.write(write.id, Place::new(volume, write.sector, bytes));
+            let epoch = self.sender.write(write.id, volume, Extent::of_bytes(write.sector, bytes));
             return Ok(Some(Sent { id: write.id, sector: write.sector, epoch }));
         }
         if let Packet::Protocol(_) = packet {
@@ -126,8 +107,9 @@ impl Tap {
         } else if let Packet::BarrierAck { barrier, count } = packet {
             self.receiver.ack_barrier(*barrier, *count)?;
         } else if let Some((ack, verdict)) = ack_of(packet) {
-            let place = Place::new(volume, ack.sector, u64::from(ack.size));
-            self.receiver.ack(&ack, verdict, self.sender.unanswered_at(&place))?;
+            let extent = Extent::of_bytes(ack.sector, u64::from(ack.size));
+            let rivals = extent.map_or_else(Vec::new, |extent| self.sender.unanswered_at(volume, extent));
+            self.receiver.ack(&ack, verdict, rivals)?;
         }
         Ok(None)
     }
@@ -172,7 +154,7 @@ struct Sender {
     /// The epochs of writes whose barrier is not acked.
     writes: BTreeMap<[u8; 8], u64>,
     /// The writes that the other node has not answered.
-    unanswered: BTreeMap<[u8; 8], Place>,
+    unanswered: BTreeMap<[u8; 8], (VolumeId, Extent)>,
     answered: Option<Epoch>,
 }
 
@@ -190,9 +172,12 @@ impl Sender {
         *self = Self { epoch: Epoch { connection, number: 0 }, answered, ..Self::default() };
     }
 
-    fn write(&mut self, id: BlockId, place: Place) -> Epoch {
+    /// Without an extent it is only a flush (W120).
+    fn write(&mut self, id: BlockId, volume: VolumeId, extent: Option<Extent>) -> Epoch {
         self.open.writes += 1;
-        self.unanswered.insert(id.0, place);
+        if let Some(extent) = extent {
+            self.unanswered.insert(id.0, (volume, extent));
+        }
         self.writes.insert(id.0, self.epoch.number);
         self.epoch
     }
@@ -212,8 +197,8 @@ impl Sender {
     }
 
     /// The writes to these sectors that are not answered.
-    fn unanswered_at(&self, place: &Place) -> Vec<[u8; 8]> {
-        let there = self.unanswered.iter().filter(|(_, own)| own.overlaps(place));
+    fn unanswered_at(&self, volume: VolumeId, extent: Extent) -> Vec<[u8; 8]> {
+        let there = self.unanswered.iter().filter(|(_, (of, own))| *of == volume && own.overlaps(extent));
         there.map(|(id, _)| *id).collect()
     }
 
