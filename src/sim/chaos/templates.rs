@@ -68,7 +68,7 @@ const ALL: &[(&str, u64, Template)] = weighted![
     1 peer_refuses_the_only_copy,
     1 written_through_a_suspended_peer,
     1 source_of_the_primary_lost,
-    1 new_primary_lost,
+    3 new_primary_lost,
     1 full_sync_lost,
     2 resync_comes_to_nothing,
     1 new_disk_lost,
