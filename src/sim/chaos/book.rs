@@ -204,7 +204,8 @@ impl Book {
     pub(super) fn good_copies(&self, host: HostId, now: Moment) -> Option<Good> {
         let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
         let good = |copy: HostId, at: Moment| {
-            self.views[copy].is_good() || at < self.good_until[copy].after(ANSWER_TIME)
+            let is_kept = copy != host && self.is_put_away(copy);
+            is_kept || self.views[copy].is_good() || at < self.good_until[copy].after(ANSWER_TIME)
         };
         let (since, until) = self.stood_still[host];
         // Of its own disk a node knows at once; the peer's ack may have waited while it stood still.
@@ -214,6 +215,11 @@ impl Book {
             heard: [0, 1].map(|copy| good(copy, if copy == host { now } else { heard })),
             until,
         })
+    }
+
+    /// Whether a disk was detached in good order, so that it keeps what its node has told the peer of.
+    fn is_put_away(&self, host: HostId) -> bool {
+        self.views[host].has_failed_disk() && self.detached[host] && !self.faulty[host]
     }
 
     /// The program of a node stands still until then.
@@ -605,5 +611,18 @@ mod tests {
         assert_eq!(good(&book, 0, 4_950, 5_000), Some([false, false]), "asked when it went on");
         assert_eq!(good(&book, 0, 2_000, 6_000), Some([false, false]), "it has gone on long ago");
         assert_eq!(good(&book, 1, 2_000, 5_000), Some([false, false]), "it is another node's");
+        book.detached[1] = true;
+        assert_eq!(
+            good(&book, 0, 2_000, 6_000),
+            Some([false, true]),
+            "its ack was there before it was put away"
+        );
+        assert_eq!(
+            good(&book, 1, 2_000, 6_000),
+            Some([false, false]),
+            "it does not answer by itself any more"
+        );
+        book.faulty[1] = true;
+        assert_eq!(good(&book, 0, 2_000, 6_000), Some([false, false]), "it may have refused the write");
     }
 }
