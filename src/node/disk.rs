@@ -61,16 +61,24 @@ impl Node {
     }
 
     /// A flush failed: what the cache had may be gone, and a later flush need not say so. Of a Primary's own writes
-    /// the activity log has the extents (T2); where its disk stays in use beside a good one, which is shown from now
-    /// on, they are out of sync. What the peer wrote it marks itself, as no barrier is acked (T10).
+    /// the activity log has the extents (T2); where its disk stays in use they are out of sync: beside a good one it is
+    /// Inconsistent from now on, as the only good copy it is the source, whose target hears of them in the next
+    /// exchange of bitmaps. What the peer wrote it marks itself, as no barrier is acked (T10).
     pub(super) fn flush_fault(&mut self, volume: VolumeId, fault: &DiskFault) {
         self.write_fault(volume, fault, "a flush");
         let Some(v) = self.volumes.get(&volume) else { return };
-        if v.state.role != Role::Primary || v.state.disk != Disk::Inconsistent {
+        let state = v.state;
+        if state.role != Role::Primary || state.disk < Disk::Inconsistent {
             return;
         }
         for extent in v.maybe_unflushed() {
             self.mark_out_of_sync(volume, extent);
+        }
+        if state.disk > Disk::Inconsistent
+            && state.conn >= Conn::Connected
+            && state.pdsk >= Disk::Inconsistent
+        {
+            self.protocol_error("a flush failed: the peer may have writes that this disk has lost");
         }
     }
 

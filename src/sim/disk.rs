@@ -156,6 +156,11 @@ impl Device {
         self.store_mut().faults = faults;
     }
 
+    /// Whether a flush that failed took something with it since this was asked last.
+    pub(super) fn take_loss(&self) -> bool {
+        self.store_mut().take_loss()
+    }
+
     /// What begins from now on ends no earlier than that; what is under way ends as ever.
     pub fn stall(&self, until: Moment) {
         self.store_mut().stalled_until = until;
@@ -173,6 +178,9 @@ impl Device {
     pub(super) fn perform(&self, op: Op, begun: u64) -> Result<Option<Buf>, DiskFault> {
         let mut store = self.store_mut();
         if store.faults.strikes(&op) {
+            if matches!(op, Op::Sync) {
+                store.flush_failed(begun);
+            }
             return Err(DiskFault::Os(libc::EIO));
         }
         match op {

@@ -1,7 +1,7 @@
 //! A device in memory, with a cache that a loss of power empties.
 //!
 //! What was written is there for all who read, and lost with the power unless a flush that began later
-//! has ended. Sectors of 512 bytes are atomic and go to the medium in any order: of each one the medium
+//! has ended; one that fails may take it, too. Sectors of 512 bytes are atomic and go to the medium in any order: of each one the medium
 //! holds the version of the last flush, or any younger one.
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +22,8 @@ pub struct Store {
     volatile: BTreeMap<u64, Versions>,
     /// Grows with each write.
     clock: u64,
+    /// A flush that failed took something with it, and nobody has asked yet.
+    has_lost: bool,
     /// Who rules whether operations fail; none: they do not.
     pub(super) faults: Faults,
     /// What begins from now on ends no earlier than that.
@@ -58,6 +60,7 @@ impl Store {
             pages: HashMap::new(),
             volatile: BTreeMap::new(),
             clock: 0,
+            has_lost: false,
             faults: Faults::default(),
             stalled_until: Moment::default(),
         }
@@ -165,6 +168,32 @@ impl Store {
         for (sector, Versions(versions)) in std::mem::take(&mut self.volatile) {
             let survivor = if all { 0 } else { random.below(versions.len() as u64) as usize };
             self.put(sector * SECTOR_BYTES, &versions[survivor].1);
+        }
+    }
+
+    /// Whether a flush that failed took something with it since this was asked last.
+    pub const fn take_loss(&mut self) -> bool {
+        std::mem::replace(&mut self.has_lost, false)
+    }
+
+    /// A flush fails: what it was about may be gone, sector by sector, and no later flush brings it back (F3).
+    pub fn flush_failed(&mut self, until: u64) {
+        let mut random = Random::new(self.clock ^ until.rotate_left(32));
+        if random.below(2) == 0 {
+            return; // Nothing was lost this time.
+        }
+        self.clock += 1;
+        self.has_lost = true;
+        for (sector, Versions(versions)) in std::mem::take(&mut self.volatile) {
+            let (last, survivor) = (versions.len() - 1, random.below(versions.len() as u64) as usize);
+            if versions[last].0 > until || survivor == last {
+                self.volatile.insert(sector, Versions(versions));
+                continue;
+            }
+            self.put(sector * SECTOR_BYTES, &versions[survivor].1);
+            if survivor > 0 {
+                self.volatile.insert(sector, Versions(versions[..=survivor].to_vec()));
+            }
         }
     }
 
@@ -278,6 +307,32 @@ mod tests {
         store.flushed(begun);
         store.lose_power(&mut Random::new(1), true);
         assert_eq!([3, 4].map(|number| sector(&store, number)), [1, 0]);
+    }
+
+    /// F3: the error is told once, and what was behind it does not come back.
+    #[test]
+    fn a_flush_that_fails_may_take_with_it_what_it_was_about() {
+        let mut seen = std::collections::BTreeSet::new();
+        for byte in 1..100 {
+            let mut store = Store::zeroed(1 << 20);
+            for _ in 0..byte {
+                write(&mut store, 100, 1, byte); // Chance goes by the number of writes.
+            }
+            store.flushed(store.last_write());
+            write(&mut store, 6, 2, 1);
+            let begun = store.last_write();
+            write(&mut store, 8, 1, 3);
+            store.flush_failed(begun);
+            let now = [6, 7, 8, 100].map(|number| sector(&store, number));
+            assert_eq!(now[2..], [3, byte], "what is younger, or was durable");
+            assert!(store.take_loss() || now[..2] == [1, 1]);
+            assert!(!store.take_loss(), "that was asked");
+            store.flushed(store.last_write());
+            store.lose_power(&mut Random::new(1), true);
+            assert_eq!(now, [6, 7, 8, 100].map(|number| sector(&store, number)));
+            seen.insert([now[0], now[1]]);
+        }
+        assert_eq!(seen, [[0, 0], [0, 1], [1, 0], [1, 1]].into());
     }
 
     #[test]

@@ -634,6 +634,31 @@ fn what_a_failed_flush_may_have_lost_is_marked() {
     }
 }
 
+/// T10, X11: the only good copy stays that, and its target may have what it has lost: they are to be the same (I9).
+#[test]
+fn what_the_source_may_have_lost_is_sent_again() {
+    let mut world = World::new(plain());
+    world.disk_options.on_io_error = OnIoError::PassOn;
+    let mut world = world.in_sync();
+    world.write(0, 3, 7);
+    world.cut();
+    world.write(0, 4, 8);
+    assert!(world.command(0, Command::PauseSync { volume: VOLUME }).is_success());
+    world.join();
+    assert!(world.hosts[0].state().starts_with("PausedSyncS"), "{}", world.logs());
+    world.write(0, 5, 9);
+    world.hosts[0].fails = |device, op| flushes_data(device, op).then_some(DiskFault::Os(5));
+    assert_eq!(world.request(0, Request::Flush), Err(ReplyError::Io), "{}", world.logs());
+    world.hosts[0].fails = |_, _| None;
+    [3, 5].into_iter().for_each(|block| world.hosts[0].disk[block * 4096] = 0); // The cache had them.
+    assert!(world.is_out_of_sync(0, 3), "{}", world.logs());
+    world.join();
+    assert!(world.command(0, Command::ResumeSync { volume: VOLUME }).is_success());
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
 /// T10: an error is told once, to whoever asks first; the barrier's own flush finds nothing to complain of.
 #[test]
 fn a_flush_that_failed_for_a_client_counts_for_the_writes_of_the_peer() {

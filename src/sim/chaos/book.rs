@@ -23,6 +23,8 @@ pub(super) struct Book {
     pub(super) views: [View; 2],
     /// When the disk of a node was good for the last time.
     good_until: [Moment; 2],
+    /// When its disk last lost what a flush that failed was about.
+    lost_at: [Option<Moment>; 2],
     /// Since when, and until when, the program of a node last stood still (F6).
     stood_still: [(Moment, Moment); 2],
     /// Grows when the writes of a node begin or end to be on a copy for sure: by node and copy.
@@ -120,6 +122,7 @@ impl Book {
             oracle: Oracle::default(),
             views: Default::default(),
             good_until: Default::default(),
+            lost_at: Default::default(),
             stood_still: Default::default(),
             certainties: [[0; 2]; 2],
             target_since: Default::default(),
@@ -193,6 +196,16 @@ impl Book {
         if host == 0 { [own, peer] } else { [peer, own] }
     }
 
+    /// A flush that failed may have taken with it what the disk had in its cache (F3), as a loss of power does.
+    pub(super) fn heed_failed_flushes(&mut self, world: &World, host: HostId, now: Moment) {
+        if self.disk(world, host).data().take_loss() {
+            self.lost_at[host] = Some(now);
+            self.bereft[host] = true;
+            self.certainties.iter_mut().for_each(|copies| copies[host] += 1);
+            self.oracle.lost_power(host);
+        }
+    }
+
     /// For each copy a number that stays the same while every write of the node gets there before it is
     /// answered; `None` while that is not so.
     pub(super) fn certain_copies(&self, host: HostId, setup: &Setup) -> [Option<u64>; 2] {
@@ -200,9 +213,10 @@ impl Book {
         [0, 1].map(|copy| reached[copy].then_some(self.certainties[host][copy]))
     }
 
-    /// Whose copies are good; `None` if a machine is away or has lost what it had taken.
+    /// Whose copies are good; `None` if a machine is away or has lost what it had taken, be it just now.
     pub(super) fn good_copies(&self, host: HostId, now: Moment) -> Option<Good> {
         let whole = self.views.iter().all(|view| view.there) && self.bereft == [false; 2];
+        let lost_just_now = self.lost_at.iter().flatten().any(|at| now < at.after(ANSWER_TIME));
         let good = |copy: HostId, at: Moment| {
             let is_kept = copy != host && self.is_put_away(copy);
             is_kept || self.views[copy].is_good() || at < self.good_until[copy].after(ANSWER_TIME)
@@ -210,7 +224,7 @@ impl Book {
         let (since, until) = self.stood_still[host];
         // Of its own disk a node knows at once; the peer's ack may have waited while it stood still.
         let heard = if now < until.after(ANSWER_TIME) { since } else { now };
-        whole.then(|| Good {
+        (whole && !lost_just_now).then(|| Good {
             copies: [0, 1].map(|copy| good(copy, now)),
             heard: [0, 1].map(|copy| good(copy, if copy == host { now } else { heard })),
             until,
@@ -540,6 +554,13 @@ impl Book {
     pub(super) fn compare(&mut self, world: &World) -> Result<(), String> {
         if self.tampered {
             return Ok(());
+        }
+        // A resync leaves the source's generation at the target (W180).
+        let [a, b] = self.views.each_ref().map(|view| view.uuids[0] & !1);
+        if a != b && self.views.iter().all(View::is_whole) {
+            return Err(format!(
+                "the copies are called the same, but not their generation: {a:016X}, {b:016X}"
+            ));
         }
         let disks = [0, 1].map(|host| self.disk(world, host));
         for sector in self.oracle.sectors() {

@@ -10,6 +10,9 @@ use crate::node::steps::Step;
 
 /// T10: the Secondary's disk fails, or is given up, when it has something in its cache; then its power fails.
 pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(3) == 0 {
+        return flush_of_the_primary_fails(script, setup);
+    }
     setup.set("fencing", "dont-care");
     setup.set("on-io-error", if script.way(4) == 0 { "pass_on" } else { "detach" });
     let (primary, other) = (script.primary, script.other);
@@ -61,6 +64,40 @@ pub(super) fn disk_fails_before_the_flush(script: &mut Script<'_>, setup: &mut S
         script.lose(Gap::Soon, 1 - host);
         script.admin(Gap::Later, host, Admin::Promote);
     }
+}
+
+/// T10, F3: a flush of the Primary fails, with what was to be durable; its disk stays in use, as the worse one, or as the
+/// source of a run that stands still.
+fn flush_of_the_primary_fails(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.set("on-io-error", if script.way(4) == 0 { "detach" } else { "pass_on" });
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.wait(Cue::Answered(Asked::Write), 200);
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+        script.wait(Cue::Lonely(primary), 1_000);
+        script.wait(Cue::Answered(Asked::Write), 200);
+        script.admin(Gap::Now, primary, Admin::PauseSync);
+        script.admin(Gap::Now, other, Admin::Connect);
+        script.wait(Cue::Writing(other), 5_000); // A client's write: the run stands still.
+    }
+    for _ in 0..1 + script.way(4) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.wait(Cue::Unflushed(primary), 100);
+    script.data_errors(primary, DiskError::Flush, 1);
+    script.clients(&[Taste::Flushes]);
+    script.wait(Cue::Answered(Asked::Flush), 200);
+    script.clients(&[Taste::Nothing]); // What is written from now on would hide what was lost.
+    script.act(Gap::Now, Action::Mend(primary));
+    script.admin(Gap::Soon, primary, Admin::ResumeSync);
+    script.admin(Gap::Soon, primary, Admin::Attach);
+    if script.way(2) == 0 {
+        script.part(Gap::Soon);
+        script.act(Gap::Soon, Action::Join);
+    }
+    script.wait_for_peace();
 }
 
 /// T29: in protocol B the peer cannot write what it has acked, and loses the bit that tells of it; in protocol C
@@ -158,6 +195,9 @@ fn refused_behind_the_scan(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// T12, I31: the source cannot read as many blocks as may be asked for at once, and then it can: the run goes on.
 fn source_that_cannot_read_for_a_while(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(2) == 0 {
+        return mended_by_a_client(script, setup);
+    }
     setup.be_plain();
     setup.set("on-io-error", "pass_on"); // The only good disk: it stays in use.
     setup.set("c-plan-ahead", "0");
@@ -174,6 +214,38 @@ fn source_that_cannot_read_for_a_while(script: &mut Script<'_>, setup: &mut Setu
     let ticks = 150 + script.way(200);
     script.wait(Cue::Lonely(primary), ticks); // It does not come: some ticks.
     script.act(Gap::Now, Action::Mend(primary));
+    script.wait_for_peace();
+}
+
+/// W180, I27: the source cannot read a block of a run, and a client writes it before the run ends: nothing is left of what
+/// has failed.
+fn mended_by_a_client(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    setup.set("on-io-error", "pass_on"); // The only good disk: it stays in use.
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::OneBlock]);
+    script.admin(Gap::Now, other, Admin::Disconnect { force: false });
+    script.wait(Cue::Lonely(primary), 1_000);
+    for taste in [Taste::OneBlock, Taste::Tail] {
+        script.clients_write(&[taste]);
+        for _ in 0..4 {
+            script.wait(Cue::Answered(Asked::Write), 100);
+        }
+    }
+    script.clients(&[Taste::Nothing]);
+    script.wait(Cue::Answered(Asked::Write), 20); // Until nothing is under way.
+    script.admin(Gap::Now, other, Admin::Connect);
+    script.wait(Cue::Target(other), 5_000);
+    script.data_errors(primary, DiskError::Read, 1); // Of the block, or of the tail.
+    let factor = 8_000 + script.way(8_000) as u32; // The other one takes 0.1 to 2 s.
+    script.act(Gap::Now, Action::Slow(other, factor));
+    script.wait(Cue::Writing(other), 3_000);
+    script.act(Gap::Now, Action::Slow(other, 1)); // What comes behind it is soon done.
+    script.clients_write(&[Taste::OneBlock]);
+    for _ in 0..2 + script.way(3) {
+        script.wait(Cue::Answered(Asked::Write), 100);
+    }
+    script.clients(&[Taste::Nothing]); // Until nothing is under way.
     script.wait_for_peace();
 }
 

@@ -309,6 +309,10 @@ impl Life {
     /// Looks at both nodes, if anything changed.
     pub(super) fn observe(&mut self) -> Result<(), String> {
         self.heed_handlers()?;
+        let now = self.world.now();
+        for book in &mut self.books {
+            [0, 1].into_iter().for_each(|host| book.heed_failed_flushes(&self.world, host, now));
+        }
         if self.seen != Some(self.world.changes()) {
             self.seen = Some(self.world.changes());
             for host in [0, 1] {
@@ -324,7 +328,6 @@ impl Life {
             self.note_what_could_go_on();
             self.part_for_a_reason()?;
         }
-        let now = self.world.now();
         if now >= self.compared_at.after(COMPARE_EVERY) && self.bustle().is_none() {
             self.compared_at = now;
             self.compare_what_is_whole()?;

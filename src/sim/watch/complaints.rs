@@ -8,7 +8,7 @@ use crate::node::effect::Effect;
 /// What ends a connection as a protocol error and is the fault of nobody.
 const EXCEPT: [&str; 5] = [
     // A disk failed; the peer's bits tell of what it may have lost (T10).
-    "a flush failed: the last writes of the peer may not be durable",
+    "a flush failed: ",
     "the disk is lost, and the last writes of the peer may not be durable",
     // The generation of a Primary that was alone is made first (T17).
     "a new data generation is due before the peer may come back",
