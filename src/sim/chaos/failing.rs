@@ -668,7 +668,8 @@ pub(super) fn refused_by_a_paused_target(script: &mut Script<'_>, setup: &mut Se
     script.wait_for_peace();
 }
 
-/// S44, I3: the peer's disk lacks a write, and stays in use as Inconsistent. It is to be outdated, and is all that is left then.
+/// S44, X9, I3: the peer's disk lacks a write, and stays in use as Inconsistent. It is to be outdated, and is all that is left
+/// then; or the good one is to be made the same.
 fn outdated_while_inconsistent(script: &mut Script<'_>, setup: &mut Setup) {
     setup.be_plain();
     setup.set("on-io-error", "pass_on");
@@ -678,8 +679,16 @@ fn outdated_while_inconsistent(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait(Cue::Unfit(other), 500);
     script.wait(Cue::Answered(Asked::Write), 200);
     script.clients(&[Taste::Nothing]); // What is written from now on would mend it.
-    script.admin(Gap::Now, other, Admin::Outdate);
-    script.wait(Cue::Obeyed(other), 500);
+    let (asked, admin) = match script.way(4) {
+        0 => (primary, Admin::Invalidate),
+        1 => (other, Admin::InvalidateRemote),
+        _ => (other, Admin::Outdate),
+    };
+    script.admin(Gap::Now, asked, admin);
+    script.wait(Cue::Obeyed(asked), 500);
+    if admin != Admin::Outdate {
+        return script.wait_for_peace();
+    }
     script.lose(Gap::Soon, primary);
     script.take_over();
     script.wait_for_peace();

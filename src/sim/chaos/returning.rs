@@ -104,11 +104,33 @@ fn put_back_amid_a_resync(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait_for_peace();
 }
 
+/// I22: a disk fails while it negotiates, and is attached again before the peer has answered to the first announcement.
+fn announced_again(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    let other = script.other;
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.admin(Gap::Now, other, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(other), 300);
+    script.wait(Cue::Obeyed(other), 500);
+    let late = 50 + script.way(150) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    let (meta, kind) = (true, if script.way(2) == 0 { DiskError::Write } else { DiskError::Flush });
+    script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind, times: 1 });
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.wait(Cue::Obeyed(other), 1_000);
+    script.admin(Gap::Now, other, Admin::Attach);
+    script.wait(Cue::Obeyed(other), 2_000);
+    script.act(Gap::Now, Action::Jitter(0));
+    script.wait_for_peace();
+}
+
 /// S90, I35: the Primary loses its disk while the other one is away and nobody has noticed; then it writes through a
 /// disk of the other one that was attached later, and gets its own back.
 pub(super) fn attached_for_the_primary(script: &mut Script<'_>, setup: &mut Setup) {
-    if script.way(4) == 0 {
-        return refused_behind_a_block(script, setup);
+    match script.way(8) {
+        0 | 1 => return refused_behind_a_block(script, setup),
+        2 => return announced_again(script, setup),
+        _ => {}
     }
     setup.set("fencing", "dont-care");
     setup.volumes = 1;
