@@ -237,15 +237,12 @@ fn mended_by_a_client(script: &mut Script<'_>, setup: &mut Setup) {
     script.admin(Gap::Now, other, Admin::Connect);
     script.wait(Cue::Target(other), 5_000);
     script.data_errors(primary, DiskError::Read, 1); // Of the block, or of the tail.
-    let factor = 8_000 + script.way(8_000) as u32; // The other one takes 0.1 to 2 s.
-    script.act(Gap::Now, Action::Slow(other, factor));
-    script.wait(Cue::Writing(other), 3_000);
-    script.act(Gap::Now, Action::Slow(other, 1)); // What comes behind it is soon done.
+    script.slow_write(other, 8_000); // The other one takes 0.2 to 2.5 s.
     script.clients_write(&[Taste::OneBlock]);
     for _ in 0..2 + script.way(3) {
         script.wait(Cue::Answered(Asked::Write), 100);
     }
-    script.clients(&[Taste::Nothing]); // Until nothing is under way.
+    script.clients(&[Taste::Nothing]);
     script.wait_for_peace();
 }
 
@@ -711,10 +708,7 @@ fn block_of_a_lost_run(script: &mut Script<'_>, setup: &mut Setup) {
     script.wait(Cue::Answered(Asked::Write), 20); // Until nothing is under way.
     script.admin(Gap::Now, other, Admin::Connect);
     script.wait(Cue::Target(other), 5_000);
-    let factor = 1_500 + script.way(1_500) as u32; // The block takes 45 to 460 ms: less than a timeout.
-    script.act(Gap::Now, Action::Slow(other, factor));
-    script.wait(Cue::Writing(other), 3_000);
-    script.act(Gap::Now, Action::Slow(other, 1)); // What comes behind it is soon done.
+    script.slow_write(other, 1_500); // The block takes 45 to 460 ms: less than a timeout.
     script.admin(Gap::Now, other, Admin::PauseSync); // Nothing is asked for in the next run.
     script.admin(Gap::Now, primary, Admin::Detach { force: true });
     script.wait(Cue::Unfit(primary), 300);

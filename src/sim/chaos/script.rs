@@ -113,6 +113,15 @@ impl<'a> Script<'a> {
         self.act(Gap::Now, Action::Slow(host, factor));
     }
 
+    /// The next write to the data device of a machine takes at least so many times as long, at most twice that; what comes
+    /// behind it is soon done.
+    pub(super) fn slow_write(&mut self, host: HostId, least: u64) {
+        let factor = (least + self.random.below(least)) as u32;
+        self.act(Gap::Now, Action::Slow(host, factor));
+        self.wait(Cue::Writing(host), 3_000);
+        self.act(Gap::Now, Action::Slow(host, 1));
+    }
+
     pub(super) fn clients(&mut self, tastes: &[Taste]) {
         let taste = tastes[self.random.below(tastes.len() as u64) as usize];
         self.act(Gap::Now, Action::Clients(taste));
