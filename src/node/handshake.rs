@@ -268,6 +268,9 @@ impl Node {
     /// A full sync: all bits are set durably before the state says so (S66.13). The peer's further
     /// packets wait meanwhile.
     pub(super) fn write_before_handshake(&mut self, volume: VolumeId, word: u32, conn: Conn) {
+        if conn == Conn::WFBitMapS {
+            self.part_with_the_replaced(volume);
+        }
         self.work_before_more_data([
             Work::SetAllBits { volume },
             Work::ResumeHandshake { volume, word, conn },

@@ -21,6 +21,7 @@ use super::input::SocketId;
 use super::parameters::policies_of;
 use super::rules::{Manner, StateResult};
 use super::state::{Conn, Disk, Role, State, StateChange};
+use super::volume::Volume;
 use crate::units::VolumeId;
 
 /// The peer's state that calls for a handshake, and the own one it meets.
@@ -49,6 +50,11 @@ pub(super) struct Handshake {
     discards: bool,
     /// The data socket that waits.
     held: Option<SocketId>,
+}
+
+/// Whether a current UUID is that of fresh metadata.
+const fn is_new(current: u64) -> bool {
+    matches!(masked(current), 0 | Uuids::JUST_CREATED)
 }
 
 impl Node {
@@ -191,6 +197,17 @@ impl Node {
         })
     }
 
+    /// The peer's disk is a new one. That which it replaces may have the own generation, and should it be put back, nobody
+    /// could tell it from a copy (F7): what is written from now on is of a new one, which is on disk with the bits.
+    pub(super) fn part_with_the_replaced(&mut self, volume: VolumeId) {
+        let replaced =
+            |v: &Volume| v.peer_uuids.is_some_and(|theirs| is_new(theirs.current)) && !is_new(v.uuids()[0]);
+        let due = |v: &Volume| replaced(v) && v.state.disk >= Disk::Consistent && v.lacks_own_generation();
+        if self.volumes.get(&volume).is_some_and(due) {
+            self.make_current_uuid(volume);
+        }
+    }
+
     /// All bits are set, for a peer whose data are in the own history (rule 80): they count from there
     /// on, and a break before the run is under way is rule 51 or 71 (T40).
     pub(super) fn count_bits_from_peer(&mut self, volume: VolumeId) {
@@ -198,11 +215,15 @@ impl Node {
         let Some(theirs) = v.peer_uuids else { return };
         let same = |uuid: u64| masked(uuid) == masked(theirs.current);
         let [current, bitmap, history @ ..] = v.uuids();
-        let Some(known) = history.into_iter().find(|uuid| same(*uuid) && masked(*uuid) != 0) else { return };
-        if same(current) || same(bitmap) {
-            return;
+        let known = history.into_iter().find(|uuid| same(*uuid) && masked(*uuid) != 0);
+        if let Some(known) = known
+            && !same(current)
+            && !same(bitmap)
+        {
+            v.rotate_bitmap_uuid(known);
+        } else if !is_new(theirs.current) {
+            return; // It has heard of the own ones.
         }
-        v.rotate_bitmap_uuid(known);
         self.send_uuids(volume, 0);
     }
 

@@ -183,13 +183,13 @@ impl Store {
             return; // Nothing was lost this time.
         }
         self.clock += 1;
-        self.has_lost = true;
         for (sector, Versions(versions)) in std::mem::take(&mut self.volatile) {
             let (last, survivor) = (versions.len() - 1, random.below(versions.len() as u64) as usize);
             if versions[last].0 > until || survivor == last {
                 self.volatile.insert(sector, Versions(versions));
                 continue;
             }
+            self.has_lost = true;
             self.put(sector * SECTOR_BYTES, &versions[survivor].1);
             if survivor > 0 {
                 self.volatile.insert(sector, Versions(versions[..=survivor].to_vec()));

@@ -14,6 +14,9 @@ pub(crate) fn is_unrecorded_write(id: &str, step: &Recorded) -> bool {
 /// The scenario whose recording shows how many blocks an interrupted resync had copied: [`HOW_FAR`].
 const INTERRUPTED: &str = "resync/target-forced";
 
+/// Scenarios in which a disk with fresh metadata is filled from one that has a generation, and nobody is Primary.
+pub(crate) const NEW_DISKS: [&str; 2] = ["compare/20-new-and-old", "compare/20-zero-and-old"];
+
 /// Why a difference is none: the recordings differ there themselves.
 pub(crate) const HOW_FAR: &str = "how far a resync got before it was interrupted is a race";
 

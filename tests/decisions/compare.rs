@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::allowed::{CRASH_FORGOTTEN, HOW_FAR, is_unfinished};
+use super::allowed::{CRASH_FORGOTTEN, HOW_FAR, NEW_DISKS, is_unfinished};
 use super::scenario::{After, Recorded, Scenario, Tags};
 use super::stage::Stage;
 
@@ -26,12 +26,21 @@ pub(crate) struct Judge {
     /// Two Primaries meet, and the loser is to give up its role: whether it can, being refused already,
     /// is a race (S72).
     may_demote_early: bool,
+    /// A new disk is filled, which is a new generation here.
+    parts: bool,
 }
 
 impl Judge {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let may_demote_early = scenario.id.starts_with("2pri/call-pri-lost-after-sb/");
-        Self { names: BTreeMap::new(), early: Default::default(), allowed: Vec::new(), may_demote_early }
+        let parts = NEW_DISKS.contains(&scenario.id.as_str());
+        Self {
+            names: BTreeMap::new(),
+            early: Default::default(),
+            allowed: Vec::new(),
+            may_demote_early,
+            parts,
+        }
     }
 
     /// Compares one step. The error says what was recorded.
@@ -53,7 +62,8 @@ impl Judge {
         let mut reasons = Vec::new();
         let alternatives = alternatives.into_iter().cloned().flat_map(|after| {
             let demoted = if self.may_demote_early { demoted_early(&after) } else { Vec::new() };
-            std::iter::once(after).chain(demoted)
+            let parted = self.parts.then(|| parted(&after));
+            std::iter::once(after).chain(demoted).chain(parted)
         });
         for recorded in alternatives {
             let recorded = with_earlier(&recorded, recorded_a, recorded_b);
@@ -101,6 +111,19 @@ fn with_earlier(after: &After, a: &[String], b: &[String]) -> After {
         handlers_b: [b, &after.handlers_b].concat(),
         ..after.clone()
     }
+}
+
+/// What is to be seen where a disk with fresh metadata was filled, in place of which there may have been one with the current
+/// UUID: that is history (F7). The kernel keeps it, and takes the disk that is put back for a copy.
+fn parted(recorded: &After) -> After {
+    let parted = |gi: &Option<String>| {
+        let (uuids, flags) = gi.as_deref()?.split_once(' ')?;
+        let mut uuids: Vec<&str> = uuids.split(':').collect();
+        let current = std::mem::replace(uuids.first_mut()?, "u99");
+        *uuids.last_mut()? = current;
+        Some(format!("{} {flags}", uuids.join(":")))
+    };
+    After { gi_a: parted(&recorded.gi_a), gi_b: parted(&recorded.gi_b), ..recorded.clone() }
 }
 
 /// What is to be seen of a node that was recorded as refusing, as Primary, if it had been refused first: it

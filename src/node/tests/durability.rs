@@ -321,6 +321,29 @@ fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
     world.assert_equal_disks();
 }
 
+/// W100: the same, when only the data socket is late: half of a bitmap may be on the way there, and the next one would be
+/// taken for the rest of it.
+#[test]
+fn a_disk_is_not_announced_before_the_answer_to_the_last_time_is_read() {
+    let mut world = World::synced(plain());
+    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
+    world.write(0, 3, 7);
+    world.settle();
+    let data = world.hosts[1].node.link().data.expect("connected");
+    world.hosts[1].ends.get_mut(&data).unwrap().held = true;
+    world.hosts[1].fails = meta_cannot_be_written;
+    world.begin_attach(1, 998);
+    world.deliver_all();
+    world.hosts[1].fails = |_, _| None;
+    world.begin_attach(1, 999);
+    world.deliver_all();
+    assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
+    world.hosts[1].ends.get_mut(&data).unwrap().held = false;
+    world.settle();
+    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
+    world.assert_equal_disks();
+}
+
 /// S31, I25: clients have seen what the peer's disk refused, when the own one is lost.
 #[test]
 fn a_disk_that_refused_what_clients_have_seen_is_not_shown_to_them() {

@@ -107,6 +107,56 @@ fn a_demotion_does_not_wait_for_the_barrier_ack_of_a_peer_that_is_gone() {
     assert!(world.command(0, Command::Secondary { volume: VOLUME }).is_success(), "{}", world.logs());
 }
 
+/// The other machine starts anew, with such a disk.
+fn restart_with(world: &mut World, disk: Vec<u8>) {
+    let mut host = Host::new(9);
+    host.disk = disk;
+    world.hosts[1] = host;
+    assert!(world.command(1, Command::NewMinor { volume: VOLUME, minor: 1 }).is_success());
+    world.reattach(1);
+    world.connect(1);
+}
+
+/// T4, F7: the exchange that comes to nothing is that with a new disk; then the old one is put back, which has lost with its
+/// power what it acked, and no generation was made while I/O was frozen.
+#[test]
+fn what_a_disk_that_is_put_back_has_lost_is_sent_again() {
+    put_back_amid_the_exchange(|_, op| matches!(op, DiskOp::Flush));
+}
+
+/// T4, F7: the same, when it had not acked the write, which the new one gets.
+#[test]
+fn what_a_disk_that_is_put_back_never_got_is_sent_again() {
+    put_back_amid_the_exchange(|_, op| matches!(op, DiskOp::Write { .. }));
+}
+
+fn put_back_amid_the_exchange(keeps: fn(Device, &DiskOp) -> bool) {
+    let mut world = fenced();
+    for fill in 1..4 {
+        // Generations, until the history does not go back to the first one.
+        world.cut();
+        assert!(world.command(0, Command::ResumeIo { volume: VOLUME }).is_success());
+        world.write(0, 3, fill);
+        world.join();
+    }
+    world.hosts[1].keeps = keeps;
+    let old = world.hosts[1].disk.clone();
+    let write = world.submit(0, write_of(3, 7));
+    world.deliver_all();
+    world.cut();
+    world.cut = false;
+    restart_with(&mut world, Host::new(2).disk);
+    world.step_until(|world| {
+        world.hosts[0].state().starts_with("WFBitMapS") && !world.hosts[0].replies.is_empty()
+    });
+    assert_eq!(world.reply(0, write), Some(Ok(None)));
+    world.cut();
+    world.cut = false;
+    restart_with(&mut world, old);
+    world.settle();
+    assert_settled(&mut world);
+}
+
 /// A write that the peer has not acked when an administrator suspends I/O, and the link breaks and is there again.
 fn frozen_over_an_outage() -> (World, u64) {
     let mut world = World::synced(plain());

@@ -160,9 +160,9 @@ impl Book {
     }
 
     /// The disk of a machine that is down is taken out. In its place comes the one that was taken out before, if the other
-    /// node's is of a generation that followed it. Or a new one: `None`.
+    /// node's is of its generation, or of one that followed it. Or a new one: `None`.
     pub(super) fn changes_disk(&mut self, world: &World, host: HostId) -> Option<SimDisk> {
-        let [_, _, followed @ ..] = self.views[1 - host].uuids.map(|uuid| uuid & !1);
+        let followed = self.views[1 - host].uuids.map(|uuid| uuid & !1);
         self.half_filled[host] = false;
         let followed = |uuid: u64| followed.contains(&uuid);
         let is_older = |old: &mut OldDisk| generation(&old.disk).is_some_and(followed);

@@ -38,8 +38,10 @@ pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// F7, S64: a disk is replaced, and put back when the new one has long been in sync.
 fn old_disk_put_back(script: &mut Script<'_>, setup: &mut Setup) {
-    if script.way(3) == 0 {
-        return put_back_amid_a_resync(script, setup);
+    match script.way(3) {
+        0 => return put_back_amid_a_resync(script, setup),
+        1 => return put_back_into_its_generation(script, setup),
+        _ => {}
     }
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::Cold, Taste::OnePlace]);
@@ -69,6 +71,38 @@ fn old_disk_put_back(script: &mut Script<'_>, setup: &mut Setup) {
         script.take_over();
         script.wait_for_peace();
     }
+}
+
+/// F7, W180: a disk is replaced while nobody writes, and put back when the new one has long been in sync: by then the other
+/// one has got what the first one never will.
+fn put_back_into_its_generation(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.be_plain();
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace, Taste::Cold]);
+    if script.way(2) == 0 {
+        script.admin(Gap::Now, primary, Admin::Demote);
+        script.wait(Cue::Secondary(primary), 2_000);
+        script.lose(Gap::Soon, other);
+    } else {
+        setup.set("fencing", "resource-and-stonith");
+        setup.fences = false;
+        script.lose(Gap::Now, other);
+        script.wait(Cue::Frozen(primary), 3_000);
+    }
+    script.act(Gap::Soon, Action::Replace(other));
+    script.boot(Gap::Soon, other);
+    if script.way(4) == 0 {
+        script.wait(Cue::Meeting(other), 5_000);
+    } else {
+        script.wait(Cue::Whole, 8_000);
+    }
+    script.admin(Gap::Now, primary, Admin::Promote);
+    script.wait(Cue::Primary(primary), 2_000);
+    script.wait(Cue::Answered(Asked::Write), 300);
+    script.lose(Gap::Soon, other);
+    script.act(Gap::Soon, Action::Replace(other));
+    script.boot(Gap::Soon, other);
+    script.wait_for_peace();
 }
 
 /// F7, S64, I10: a disk is replaced, and put back when the new one has some of its blocks. The source has cleared bits for
@@ -107,19 +141,20 @@ fn put_back_amid_a_resync(script: &mut Script<'_>, setup: &mut Setup) {
 /// I22: a disk fails while it negotiates, and is attached again before the peer has answered to the first announcement.
 fn announced_again(script: &mut Script<'_>, setup: &mut Setup) {
     setup.be_plain();
-    let other = script.other;
+    // The Primary itself writes through the other disk meanwhile, and reads.
+    let host = if script.way(2) == 0 { script.other } else { script.primary };
     script.clients_write(&[Taste::All, Taste::OnePlace]);
-    script.admin(Gap::Now, other, Admin::Detach { force: true });
-    script.wait(Cue::Unfit(other), 300);
-    script.wait(Cue::Obeyed(other), 500);
+    script.admin(Gap::Now, host, Admin::Detach { force: true });
+    script.wait(Cue::Unfit(host), 300);
+    script.wait(Cue::Obeyed(host), 500);
     let late = 50 + script.way(150) as u32;
     script.act(Gap::Now, Action::Jitter(late));
     let (meta, kind) = (true, if script.way(2) == 0 { DiskError::Write } else { DiskError::Flush });
-    script.act(Gap::Now, Action::DiskErrors { host: other, meta, kind, times: 1 });
-    script.admin(Gap::Now, other, Admin::Attach);
-    script.wait(Cue::Obeyed(other), 1_000);
-    script.admin(Gap::Now, other, Admin::Attach);
-    script.wait(Cue::Obeyed(other), 2_000);
+    script.act(Gap::Now, Action::DiskErrors { host, meta, kind, times: 1 });
+    script.admin(Gap::Now, host, Admin::Attach);
+    script.wait(Cue::Obeyed(host), 1_000);
+    script.admin(Gap::Now, host, Admin::Attach);
+    script.wait(Cue::Obeyed(host), 2_000);
     script.act(Gap::Now, Action::Jitter(0));
     script.wait_for_peace();
 }

@@ -218,6 +218,9 @@ fn asked_copy_is_lost(script: &mut Script<'_>, setup: &mut Setup) {
 /// T41, I8: I/O of both volumes is frozen, as one has no data any more; the other one is in a resync, and its bitmap waits
 /// for what only the first one's news let go.
 pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
+    if script.way(3) == 0 {
+        return a_new_disk_thaws(script, setup);
+    }
     setup.set("fencing", "dont-care");
     setup.set("on-no-data-accessible", "suspend-io");
     setup.volumes = 2;
@@ -236,6 +239,26 @@ pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
         script.jitter(20);
     }
     script.act(Gap::Soon, Action::Join);
+    script.wait_for_peace();
+}
+
+/// The same, when what thaws them is the full sync of a new disk.
+fn a_new_disk_thaws(script: &mut Script<'_>, setup: &mut Setup) {
+    setup.set("protocol", "C");
+    setup.set("fencing", "resource-and-stonith");
+    setup.fences = false;
+    setup.volumes = 2;
+    let (primary, other) = (script.primary, script.other);
+    script.clients_write(&[Taste::All, Taste::OnePlace]);
+    script.slow(other);
+    script.pause(50);
+    script.lose(Gap::Now, other);
+    script.wait(Cue::Frozen(primary), 3_000);
+    // Which of the two it is depends on chance.
+    for _ in 0..=script.way(2) {
+        script.act(Gap::Soon, Action::Replace(other));
+    }
+    script.boot(Gap::Soon, other);
     script.wait_for_peace();
 }
 
