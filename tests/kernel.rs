@@ -269,6 +269,41 @@ fn an_older_disk_that_a_kernel_gets_in_the_middle_of_a_resync_gets_all_blocks() 
     });
 }
 
+/// F7: a kernel's disk is replaced while nobody is Primary, and put back when its replacement is in sync and written to. It is
+/// of the generation that both had; urbd has begun another one for the new disk, which the kernel takes over.
+#[test]
+fn the_disk_that_a_kernel_replaced_and_gets_back_gets_all_blocks() {
+    Lab::run("the_disk_that_a_kernel_replaced_and_gets_back_gets_all_blocks", |lab| {
+        let images = images(lab);
+        let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
+        let boole = urbd(lab, "boole", &conf);
+        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let pair = [&boole as &dyn Node, &cardan];
+        first_sync(pair, &boole);
+        let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
+        boole.adm("secondary r0");
+        cardan.adm("down r0");
+        boole.await_state("WFConnection");
+        let old = std::fs::read(&images[1]).unwrap();
+
+        cardan.adm("create-md --force r0");
+        cardan.adm("up r0");
+        await_both(pair, "Connected UpToDate/UpToDate");
+        let generation = |node: &dyn Node| node.generations().split(':').next().unwrap().to_owned();
+        assert_eq!(generation(&boole), generation(&cardan), "it is told and taken over");
+        boole.adm("primary r0");
+        (4..8).for_each(|at| boole.write(at << 20, &noise(at, 1 << 20)));
+        cardan.adm("down r0");
+        boole.await_state("WFConnection");
+        std::fs::write(&images[1], &old).unwrap();
+
+        cardan.adm("up r0");
+        await_both(pair, "Connected UpToDate/UpToDate");
+        assert_eq!(lines_with(&boole, "uuid_compare()=2 by rule 80"), 1, "{}", boole.whole_log());
+        end_with_equal_disks(&boole, &cardan, &images, device_bytes);
+    });
+}
+
 /// Fresh disks, brought in sync from one of the nodes, which is Primary then.
 fn first_sync(pair: [&dyn Node; 2], primary: &dyn Node) {
     for node in pair {

@@ -213,17 +213,16 @@ impl Node {
     pub(super) fn count_bits_from_peer(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(theirs) = v.peer_uuids else { return };
+        if is_new(theirs.current) {
+            return self.send_uuids(volume, 0); // It has heard of the generation before the new one.
+        }
         let same = |uuid: u64| masked(uuid) == masked(theirs.current);
         let [current, bitmap, history @ ..] = v.uuids();
-        let known = history.into_iter().find(|uuid| same(*uuid) && masked(*uuid) != 0);
-        if let Some(known) = known
-            && !same(current)
-            && !same(bitmap)
-        {
-            v.rotate_bitmap_uuid(known);
-        } else if !is_new(theirs.current) {
-            return; // It has heard of the own ones.
+        let Some(known) = history.into_iter().find(|uuid| same(*uuid)) else { return };
+        if same(current) || same(bitmap) {
+            return;
         }
+        v.rotate_bitmap_uuid(known);
         self.send_uuids(volume, 0);
     }
 

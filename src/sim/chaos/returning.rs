@@ -11,7 +11,7 @@ use super::workload::{Asked, Taste};
 /// M48: a new disk is lost again before anything else made its bits durable; the good one may be, too.
 pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.set("fencing", "dont-care");
-    if script.way(3) == 0 {
+    if script.way(2) == 0 {
         return old_disk_put_back(script, setup);
     }
     let (primary, other) = (script.primary, script.other);
@@ -98,7 +98,9 @@ fn put_back_into_its_generation(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.admin(Gap::Now, primary, Admin::Promote);
     script.wait(Cue::Primary(primary), 2_000);
-    script.wait(Cue::Answered(Asked::Write), 300);
+    for _ in 0..4 {
+        script.wait(Cue::Answered(Asked::Write), 300);
+    }
     script.lose(Gap::Soon, other);
     script.act(Gap::Soon, Action::Replace(other));
     script.boot(Gap::Soon, other);
