@@ -71,7 +71,7 @@ const ALL: &[(&str, u64, Template)] = weighted![
     3 new_primary_lost,
     1 full_sync_lost,
     2 resync_comes_to_nothing,
-    1 new_disk_lost,
+    3 new_disk_lost,
     1 attached_for_the_primary,
     1 back_before_the_generation,
     2 only_copy_given_up,
