@@ -197,9 +197,7 @@ fn urbd_and_a_kernel_verify_each_other() {
 fn an_outdated_urbd_meets_a_kernel_without_a_disk() {
     Lab::run("an_outdated_urbd_meets_a_kernel_without_a_disk", |lab| {
         let images = images(lab);
-        let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
-        let boole = urbd(lab, "boole", &conf);
-        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let (boole, cardan) = urbd_and_kernel(lab, &images);
         let pair = [&boole as &dyn Node, &cardan];
         first_sync(pair, &cardan);
         let part_and_outdate = || {
@@ -237,9 +235,7 @@ fn an_older_disk_that_a_kernel_gets_in_the_middle_of_a_resync_gets_all_blocks() 
     let name = "an_older_disk_that_a_kernel_gets_in_the_middle_of_a_resync_gets_all_blocks";
     Lab::run(name, |lab| {
         let images = images(lab);
-        let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
-        let boole = urbd(lab, "boole", &conf);
-        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let (boole, cardan) = urbd_and_kernel(lab, &images);
         let pair = [&boole as &dyn Node, &cardan];
         first_sync(pair, &boole);
         let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
@@ -275,9 +271,7 @@ fn an_older_disk_that_a_kernel_gets_in_the_middle_of_a_resync_gets_all_blocks() 
 fn the_disk_that_a_kernel_replaced_and_gets_back_gets_all_blocks() {
     Lab::run("the_disk_that_a_kernel_replaced_and_gets_back_gets_all_blocks", |lab| {
         let images = images(lab);
-        let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
-        let boole = urbd(lab, "boole", &conf);
-        let cardan = kernel(lab, "cardan", 2, &images[1], &conf);
+        let (boole, cardan) = urbd_and_kernel(lab, &images);
         let pair = [&boole as &dyn Node, &cardan];
         first_sync(pair, &boole);
         let device_bytes = usize::try_from(boole.device_bytes()).unwrap();
@@ -302,6 +296,12 @@ fn the_disk_that_a_kernel_replaced_and_gets_back_gets_all_blocks() {
         assert_eq!(lines_with(&boole, "uuid_compare()=2 by rule 80"), 1, "{}", boole.whole_log());
         end_with_equal_disks(&boole, &cardan, &images, device_bytes);
     });
+}
+
+/// urbd `boole` here and the kernel of the guest `cardan`, each with one of the disks.
+fn urbd_and_kernel<'a>(lab: &'a Lab, images: &[PathBuf; 2]) -> (UrbdNode<'a>, KernelNode<'a>) {
+    let conf = conf("", [("boole", HOST, path(&images[0])), ("cardan", GUESTS[2], GUEST_DISK)]);
+    (urbd(lab, "boole", &conf), kernel(lab, "cardan", 2, &images[1], &conf))
 }
 
 /// Fresh disks, brought in sync from one of the nodes, which is Primary then.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use super::Node;
 use super::decision::Action;
-use super::decision::compare::{self, Relation, Side, Uuids, masked};
+use super::decision::compare::{self, Relation, Side, Uuids, is_new, masked};
 use super::decision::handshake::{Facts, Next, Outcome, decide};
 use super::effect::Effect;
 use super::handlers::Waiter;
@@ -50,11 +50,6 @@ pub(super) struct Handshake {
     discards: bool,
     /// The data socket that waits.
     held: Option<SocketId>,
-}
-
-/// Whether a current UUID is that of fresh metadata.
-const fn is_new(current: u64) -> bool {
-    matches!(masked(current), 0 | Uuids::JUST_CREATED)
 }
 
 impl Node {
@@ -209,12 +204,13 @@ impl Node {
     }
 
     /// All bits are set, for a peer whose data are in the own history (rule 80): they count from there
-    /// on, and a break before the run is under way is rule 51 or 71 (T40).
+    /// on, and a break before the run is under way is rule 51 or 71 (T40). A new disk has none, and its node is told the
+    /// generation that has begun for it.
     pub(super) fn count_bits_from_peer(&mut self, volume: VolumeId) {
         let Some(v) = self.volumes.get_mut(&volume) else { return };
         let Some(theirs) = v.peer_uuids else { return };
         if is_new(theirs.current) {
-            return self.send_uuids(volume, 0); // It has heard of the generation before the new one.
+            return self.send_uuids(volume, 0);
         }
         let same = |uuid: u64| masked(uuid) == masked(theirs.current);
         let [current, bitmap, history @ ..] = v.uuids();

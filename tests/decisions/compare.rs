@@ -27,19 +27,19 @@ pub(crate) struct Judge {
     /// is a race (S72).
     may_demote_early: bool,
     /// A new disk is filled, which is a new generation here.
-    parts: bool,
+    fills_new_disk: bool,
 }
 
 impl Judge {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let may_demote_early = scenario.id.starts_with("2pri/call-pri-lost-after-sb/");
-        let parts = NEW_DISKS.contains(&scenario.id.as_str());
+        let fills_new_disk = NEW_DISKS.contains(&scenario.id.as_str());
         Self {
             names: BTreeMap::new(),
             early: Default::default(),
             allowed: Vec::new(),
             may_demote_early,
-            parts,
+            fills_new_disk,
         }
     }
 
@@ -62,8 +62,8 @@ impl Judge {
         let mut reasons = Vec::new();
         let alternatives = alternatives.into_iter().cloned().flat_map(|after| {
             let demoted = if self.may_demote_early { demoted_early(&after) } else { Vec::new() };
-            let parted = self.parts.then(|| parted(&after));
-            std::iter::once(after).chain(demoted).chain(parted)
+            let renewed = self.fills_new_disk.then(|| with_new_generation(&after));
+            std::iter::once(after).chain(demoted).chain(renewed)
         });
         for recorded in alternatives {
             let recorded = with_earlier(&recorded, recorded_a, recorded_b);
@@ -115,15 +115,15 @@ fn with_earlier(after: &After, a: &[String], b: &[String]) -> After {
 
 /// What is to be seen where a disk with fresh metadata was filled, in place of which there may have been one with the current
 /// UUID: that is history (F7). The kernel keeps it, and takes the disk that is put back for a copy.
-fn parted(recorded: &After) -> After {
-    let parted = |gi: &Option<String>| {
+fn with_new_generation(recorded: &After) -> After {
+    let renewed = |gi: &Option<String>| {
         let (uuids, flags) = gi.as_deref()?.split_once(' ')?;
         let mut uuids: Vec<&str> = uuids.split(':').collect();
-        let current = std::mem::replace(uuids.first_mut()?, "u99");
+        let current = std::mem::replace(uuids.first_mut()?, "u99"); // No recording has so many.
         *uuids.last_mut()? = current;
         Some(format!("{} {flags}", uuids.join(":")))
     };
-    After { gi_a: parted(&recorded.gi_a), gi_b: parted(&recorded.gi_b), ..recorded.clone() }
+    After { gi_a: renewed(&recorded.gi_a), gi_b: renewed(&recorded.gi_b), ..recorded.clone() }
 }
 
 /// What is to be seen of a node that was recorded as refusing, as Primary, if it had been refused first: it

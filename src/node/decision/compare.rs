@@ -219,6 +219,11 @@ const PULL: Relation = Relation::Target { full: false };
 const PULL_ALL: Relation = Relation::Target { full: true };
 const TOO_OLD: Relation = Relation::NeedsProtocol(91);
 
+/// Whether a current UUID is that of fresh metadata.
+pub(in crate::node) const fn is_new(current: u64) -> bool {
+    matches!(masked(current), 0 | Uuids::JUST_CREATED)
+}
+
 /// Compares the two nodes' UUIDs (S64). The first rule that matches decides.
 #[must_use]
 pub fn compare(facts: &Facts) -> Comparison {
@@ -227,10 +232,10 @@ pub fn compare(facts: &Facts) -> Comparison {
     if own == fresh && peer == fresh {
         return Comparison::of(10, IN_SYNC);
     }
-    if matches!(own, Uuids::JUST_CREATED | 0) && peer != fresh {
+    if is_new(own) && peer != fresh {
         return Comparison::of(20, PULL_ALL);
     }
-    if own != fresh && matches!(peer, Uuids::JUST_CREATED | 0) {
+    if own != fresh && is_new(peer) {
         return Comparison::of(30, PUSH_ALL);
     }
     if own == peer { same_current(facts) } else { different_current(facts) }

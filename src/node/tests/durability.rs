@@ -299,14 +299,13 @@ fn a_disk_is_announced_on_the_next_connection_though_the_last_one_has_not_answer
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
 }
 
-/// W100: the answer to an attach that failed meanwhile is not taken for the answer to the next one.
-#[test]
-fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
+/// A disk fails while it negotiates, and is attached again while something is held back.
+fn attach_again_while_held(hold: fn(&mut World, bool)) {
     let mut world = World::synced(plain());
     assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
     world.write(0, 3, 7);
     world.settle();
-    world.hold(0, true);
+    hold(&mut world, true);
     world.hosts[1].fails = meta_cannot_be_written;
     world.begin_attach(1, 998);
     world.deliver_all();
@@ -314,34 +313,28 @@ fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
     world.hosts[1].fails = |_, _| None;
     world.begin_attach(1, 999);
     world.deliver_all();
-    world.hold(0, false);
+    assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
+    hold(&mut world, false);
     world.settle();
     assert!(!world.logs().contains("ProtocolError"), "{}", world.logs());
     world.assert_states(IN_SYNC[0], IN_SYNC[1]);
     world.assert_equal_disks();
 }
 
+/// W100: the answer to an attach that failed meanwhile is not taken for the answer to the next one.
+#[test]
+fn a_disk_is_announced_once_the_peer_has_answered_the_last_time() {
+    attach_again_while_held(|world, held| world.hold(0, held));
+}
+
 /// W100: the same, when only the data socket is late: half of a bitmap may be on the way there, and the next one would be
 /// taken for the rest of it.
 #[test]
 fn a_disk_is_not_announced_before_the_answer_to_the_last_time_is_read() {
-    let mut world = World::synced(plain());
-    assert!(world.command(1, Command::Detach { volume: VOLUME, force: false }).is_success());
-    world.write(0, 3, 7);
-    world.settle();
-    let data = world.hosts[1].node.link().data.expect("connected");
-    world.hosts[1].ends.get_mut(&data).unwrap().held = true;
-    world.hosts[1].fails = meta_cannot_be_written;
-    world.begin_attach(1, 998);
-    world.deliver_all();
-    world.hosts[1].fails = |_, _| None;
-    world.begin_attach(1, 999);
-    world.deliver_all();
-    assert!(world.hosts[1].state().contains("Diskless/UpToDate"), "{}", world.logs());
-    world.hosts[1].ends.get_mut(&data).unwrap().held = false;
-    world.settle();
-    world.assert_states(IN_SYNC[0], IN_SYNC[1]);
-    world.assert_equal_disks();
+    attach_again_while_held(|world, held| {
+        let data = world.hosts[1].node.link().data.expect("connected");
+        world.hosts[1].ends.get_mut(&data).expect("open").held = held;
+    });
 }
 
 /// S31, I25: clients have seen what the peer's disk refused, when the own one is lost.

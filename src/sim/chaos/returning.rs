@@ -84,8 +84,7 @@ fn put_back_into_its_generation(script: &mut Script<'_>, setup: &mut Setup) {
         script.wait(Cue::Secondary(primary), 2_000);
         script.lose(Gap::Soon, other);
     } else {
-        setup.set("fencing", "resource-and-stonith");
-        setup.fences = false;
+        setup.freeze_when_alone();
         script.lose(Gap::Now, other);
         script.wait(Cue::Frozen(primary), 3_000);
     }

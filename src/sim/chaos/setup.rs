@@ -126,6 +126,13 @@ impl Setup {
         self.disk.al_extents = 67;
     }
 
+    /// A Primary that is alone freezes its I/O, and cannot fence: until the other one is back.
+    pub(super) fn freeze_when_alone(&mut self) {
+        self.set("protocol", "C");
+        self.set("fencing", "resource-and-stonith");
+        self.fences = false;
+    }
+
     /// There is one Primary at any time.
     pub(super) fn be_one_primary(&mut self) {
         self.set("allow-two-primaries", "no");

@@ -178,7 +178,7 @@ fn lost_together(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// The same, when I/O was frozen and goes on.
 fn lost_together_after_a_thaw(script: &mut Script<'_>, setup: &mut Setup) {
-    freezes(setup);
+    setup.freeze_when_alone();
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::Flushes, Taste::Durable, Taste::OnePlace]);
     script.pause(50);
@@ -417,7 +417,7 @@ fn thawed_and_lost(script: &mut Script<'_>, setup: &mut Setup) {
     if script.way(4) == 0 {
         return run_doubted_while_frozen(script, setup);
     }
-    freezes(setup);
+    setup.freeze_when_alone();
     let (primary, other) = (script.primary, script.other);
     script.clients(&[Taste::All, Taste::OnePlace, Taste::Flushes]);
     script.pause(50);
@@ -703,11 +703,4 @@ fn evictions_before_a_loss(script: &mut Script<'_>, setup: &mut Setup) {
     }
     script.take_over();
     script.wait_for_peace();
-}
-
-/// I/O freezes when the peer is lost, and goes on when it is back.
-fn freezes(setup: &mut Setup) {
-    setup.set("protocol", "C");
-    setup.set("fencing", "resource-and-stonith");
-    setup.fences = false;
 }

@@ -244,9 +244,7 @@ pub(super) fn two_volumes_thaw(script: &mut Script<'_>, setup: &mut Setup) {
 
 /// The same, when what thaws them is the full sync of a new disk.
 fn a_new_disk_thaws(script: &mut Script<'_>, setup: &mut Setup) {
-    setup.set("protocol", "C");
-    setup.set("fencing", "resource-and-stonith");
-    setup.fences = false;
+    setup.freeze_when_alone();
     setup.volumes = 2;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace]);
