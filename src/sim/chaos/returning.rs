@@ -7,6 +7,7 @@ use super::reach::OnTheWay;
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
+use crate::sim::events::HostId;
 
 /// M48: a new disk is lost again before anything else made its bits durable; the good one may be, too.
 pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
@@ -352,8 +353,11 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
     setup.volumes = 1;
     let (primary, other) = (script.primary, script.other);
     script.clients_write(&[Taste::All, Taste::OnePlace]);
-    script.jitter(20);
     let (asks, goes) = if script.way(4) == 0 { (primary, other) } else { (other, primary) };
+    if script.way(2) == 0 {
+        return given_up_for_a_lost_one(script, asks, goes);
+    }
+    script.jitter(20);
     let parts = script.way(3) == 0;
     if parts {
         let ms = 2_000 + script.way(1_000) as u32; // They meet again before that.
@@ -378,6 +382,26 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
         script.admin(Gap::Now, goes, Admin::Attach);
     }
     script.wait(Cue::Unfit(asks), 200);
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, goes),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, goes);
+    script.admin(Gap::Later, goes, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// The answer overtakes what is said of the disk: it has to say itself that there is no copy to go by.
+fn given_up_for_a_lost_one(script: &mut Script<'_>, asks: HostId, goes: HostId) {
+    let late = 40 + script.way(40) as u32;
+    script.act(Gap::Now, Action::Jitter(late));
+    script.admin(Gap::Now, goes, Admin::Detach { force: true });
+    script.wait(Cue::OnTheWay(goes, OnTheWay::State), 500);
+    script.act(Gap::Now, Action::Jitter(0)); // The state, and what is written after it, are behind on their socket.
+    script.admin(Gap::Now, asks, Admin::Invalidate);
+    script.wait(Cue::Obeyed(asks), 500);
     match script.way(4) {
         0 => script.lose(Gap::Soon, goes),
         1 => script.part(Gap::Soon),
