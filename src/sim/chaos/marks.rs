@@ -15,6 +15,9 @@ use crate::node::steps::Step;
 pub(super) fn new_primary_lost(script: &mut Script<'_>, setup: &mut Setup) {
     setup.volumes = 1;
     setup.set("fencing", "dont-care");
+    if script.way(4) == 0 {
+        return written_before_the_mark(script);
+    }
     let (primary, other) = (script.primary, script.other);
     let new = if script.way(2) == 0 { primary } else { other };
     script.clients(&[Taste::Nothing]);
@@ -74,6 +77,28 @@ fn writes_at_once(script: &mut Script<'_>, new: HostId) {
     } else {
         script.slow(new);
     }
+}
+
+/// The same on a node that was Primary before: its log has the extent still, and the write is on the disk before anything
+/// else is. It is on its way to the peer behind the mark.
+fn written_before_the_mark(script: &mut Script<'_>) {
+    let primary = script.primary;
+    script.wait_for_peace();
+    script.clients_write(&[Taste::OnePlace]);
+    script.clients(&[Taste::Nothing]);
+    script.pause(100);
+    script.admin(Gap::Soon, primary, Admin::Demote);
+    script.wait(Cue::Obeyed(primary), 2_000); // Clients are let in again.
+    script.clients(&[Taste::OnePlace]);
+    let factor = 1_000 + script.way(2_000) as u32;
+    script.act(Gap::Now, Action::Slow(primary, factor));
+    script.admin(Gap::Soon, primary, Admin::Promote);
+    script.wait(Cue::Primary(primary), 2_000);
+    script.act(Gap::Now, Action::Slow(primary, 1)); // What makes the mark is under way, and takes long.
+    script.wait(Cue::Unflushed(primary), 1_000);
+    script.act(Gap::Now, Action::Kill(primary)); // Its cache survives.
+    script.boot(Gap::Soon, primary);
+    script.wait_for_peace();
 }
 
 /// M91: a full sync is about to begin, all bits are being written, and both nodes lose their power.
