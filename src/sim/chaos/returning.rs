@@ -1,13 +1,13 @@
 //! Templates of disks that come and go while the other node has not heard of the last change, or has not noted it:
 //! see [`super::templates`].
 
+use super::super::events::HostId;
 use super::cues::Cue;
 use super::plan::{Action, Admin, DiskError};
 use super::reach::OnTheWay;
 use super::script::{Gap, Script};
 use super::setup::Setup;
 use super::workload::{Asked, Taste};
-use crate::sim::events::HostId;
 
 /// M48: a new disk is lost again before anything else made its bits durable; the good one may be, too.
 pub(super) fn new_disk_lost(script: &mut Script<'_>, setup: &mut Setup) {
@@ -355,8 +355,23 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
     script.clients_write(&[Taste::All, Taste::OnePlace]);
     let (asks, goes) = if script.way(4) == 0 { (primary, other) } else { (other, primary) };
     if script.way(2) == 0 {
-        return given_up_for_a_lost_one(script, asks, goes);
+        asked_before_the_news(script, asks, goes);
+    } else {
+        asked_while_it_goes(script, asks, goes);
     }
+    match script.way(4) {
+        0 => script.lose(Gap::Soon, goes),
+        1 => script.part(Gap::Soon),
+        _ => {}
+    }
+    script.act(Gap::Later, Action::Join);
+    script.boot(Gap::Soon, goes);
+    script.admin(Gap::Later, goes, Admin::Attach);
+    script.wait_for_peace();
+}
+
+/// The copy that is to stay goes, or the connection, while its node is asked.
+fn asked_while_it_goes(script: &mut Script<'_>, asks: HostId, goes: HostId) {
     script.jitter(20);
     let parts = script.way(3) == 0;
     if parts {
@@ -382,19 +397,10 @@ pub(super) fn both_given_up_at_once(script: &mut Script<'_>, setup: &mut Setup) 
         script.admin(Gap::Now, goes, Admin::Attach);
     }
     script.wait(Cue::Unfit(asks), 200);
-    match script.way(4) {
-        0 => script.lose(Gap::Soon, goes),
-        1 => script.part(Gap::Soon),
-        _ => {}
-    }
-    script.act(Gap::Later, Action::Join);
-    script.boot(Gap::Soon, goes);
-    script.admin(Gap::Later, goes, Admin::Attach);
-    script.wait_for_peace();
 }
 
 /// The answer overtakes what is said of the disk: it has to say itself that there is no copy to go by.
-fn given_up_for_a_lost_one(script: &mut Script<'_>, asks: HostId, goes: HostId) {
+fn asked_before_the_news(script: &mut Script<'_>, asks: HostId, goes: HostId) {
     let late = 40 + script.way(40) as u32;
     script.act(Gap::Now, Action::Jitter(late));
     script.admin(Gap::Now, goes, Admin::Detach { force: true });
@@ -402,13 +408,4 @@ fn given_up_for_a_lost_one(script: &mut Script<'_>, asks: HostId, goes: HostId) 
     script.act(Gap::Now, Action::Jitter(0)); // The state, and what is written after it, are behind on their socket.
     script.admin(Gap::Now, asks, Admin::Invalidate);
     script.wait(Cue::Obeyed(asks), 500);
-    match script.way(4) {
-        0 => script.lose(Gap::Soon, goes),
-        1 => script.part(Gap::Soon),
-        _ => {}
-    }
-    script.act(Gap::Later, Action::Join);
-    script.boot(Gap::Soon, goes);
-    script.admin(Gap::Later, goes, Admin::Attach);
-    script.wait_for_peace();
 }
